@@ -1,0 +1,196 @@
+"""The table operations that a step of the protocol may ask for, and what comes back.
+
+A step is a generator: it yields one of these values and is sent its result. It neither knows nor
+cares whether DynamoDB, an emulator or a simulated world answers. Each operation is atomic, each
+write is conditional, and a condition that does not hold is an outcome, not an error.
+
+Images are AttributeValue maps in wire form (`{"id": {"S": "7"}}`); they are passed on verbatim and
+never changed in place. The marker is kept beside the image, not in it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Generic, TypeAlias, TypeVar
+
+from conflict.version import Kind, Version, parse
+
+AttributeValue: TypeAlias = Mapping[str, object]
+Image: TypeAlias = Mapping[str, AttributeValue]
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """The primary key of an item: its attributes, and a canonical text that identifies it."""
+
+    attributes: Image
+    id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """An item: its image without the marker, and the marker's raw value (None: it carries none)."""
+
+    image: Image
+    marker: AttributeValue | None
+
+    @property
+    def version(self) -> Version | None:
+        """What the marker states; None for no marker and for one that states nothing."""
+        return version_of(self.marker)
+
+    def stamped(self, version: Version) -> Item:
+        """The same image under another version."""
+        return Item(self.image, marker_of(version))
+
+
+def marker_of(version: Version) -> AttributeValue:
+    """The marker's value that states `version`."""
+    return {"S": version.text}
+
+
+def version_of(marker: AttributeValue | None) -> Version | None:
+    """The version that a marker's value states, None where it states none."""
+    if marker is None:
+        return None
+    text = marker.get("S")
+    return parse(text) if isinstance(text, str) else None
+
+
+def believed(marker: AttributeValue | None, limit_us: int) -> Version | None:
+    """The version that a marker states, None for an application's stamp from beyond `limit_us`.
+
+    A replicator never gives a version from the future, so only an application's own stamp can
+    come from a clock that is far ahead. Such a stamp counts as no stamp, everywhere alike.
+    """
+    version = version_of(marker)
+    if version is not None and version.kind is Kind.APPLICATION and version.time_us > limit_us:
+        return None
+    return version
+
+
+@dataclass(frozen=True, slots=True)
+class Absent:
+    """Condition: no item stands under the key."""
+
+
+@dataclass(frozen=True, slots=True)
+class Holds:
+    """Condition: an item stands and its marker is exactly this value (None: it has no marker)."""
+
+    marker: AttributeValue | None
+
+
+@dataclass(frozen=True, slots=True)
+class Older:
+    """Condition: an item stands and its marker sorts below this version."""
+
+    than: Version
+
+
+Expected: TypeAlias = Absent | Holds | Older
+
+
+@dataclass(frozen=True, slots=True)
+class Guard:
+    """Condition: these attributes stand with these values, those stand not."""
+
+    equal: Image
+    missing: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a conditional write did.
+
+    `done`: the condition held and the write is durable. `item`: after a stamp that was done, the
+    item as it stands now; else the item that stood when the condition was tested (None: no item).
+    """
+
+    done: bool
+    item: Item | None
+
+
+@dataclass(frozen=True, slots=True)
+class KeyState:
+    """What a region remembers of a key beside its table.
+
+    `tombstone`: the version of the newest delete. `held`: a local write that was gone before it
+    could be given its version; the REMOVE that follows it in the stream decides.
+    """
+
+    tombstone: Version | None = None
+    held: Item | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Operation(Generic[T]):
+    """One call against `region`, for one key; T is the type of its result."""
+
+    region: str
+    key: Key
+
+
+@dataclass(frozen=True, slots=True)
+class Get(Operation["Item | None"]):
+    """Strongly consistent read of the item."""
+
+
+@dataclass(frozen=True, slots=True)
+class Put(Operation[Outcome]):
+    """Replace the item as a whole."""
+
+    item: Item
+    expected: Expected
+
+
+@dataclass(frozen=True, slots=True)
+class Stamp(Operation[Outcome]):
+    """Change nothing but the marker of a standing item. `expected` is never Absent."""
+
+    version: Version
+    expected: Expected
+    guard: Guard | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Delete(Operation[Outcome]):
+    """Delete the item. `expected` is Holds."""
+
+    expected: Expected
+
+
+@dataclass(frozen=True, slots=True)
+class ReadState(Operation[KeyState]):
+    """Strongly consistent read of the key's state."""
+
+
+@dataclass(frozen=True, slots=True)
+class RaiseTombstone(Operation["Version | None"]):
+    """Raise the key's tombstone; the result is None when raised, else the one that stands.
+
+    A tombstone only ever goes up: one of the same or a higher order stays as it is.
+    """
+
+    version: Version
+
+
+@dataclass(frozen=True, slots=True)
+class Hold(Operation[None]):
+    """Keep a local write aside, unless a newer one is held already."""
+
+    item: Item
+
+
+@dataclass(frozen=True, slots=True)
+class Release(Operation[None]):
+    """Drop the held write if its sequence is below `before`."""
+
+    before: int
+
+
+AnyOperation: TypeAlias = Get | Put | Stamp | Delete | ReadState | RaiseTombstone | Hold | Release
+Result: TypeAlias = Item | None | Outcome | KeyState | Version

@@ -1,0 +1,57 @@
+"""What can go wrong, divided by what is to be done about it.
+
+`Transient` is tried again with backoff; `Poison` parks the one change it concerns; `Fatal` stops
+the table's work loudly, to be tried again later; `ConfigurationError` is the user's to mend. A lost
+conditional write is none of these: it is an outcome (conflict.operations.Outcome).
+
+Messages name regions, tables, operations and error codes, never an item's data or key.
+"""
+
+from __future__ import annotations
+
+
+class ReplicatorError(Exception):
+    """Base of every error this package raises on purpose."""
+
+
+class ConfigurationError(ReplicatorError):
+    """Wrong usage, configuration or set-up: one line that names the thing and the remedy. Exit 2."""
+
+
+class Transient(ReplicatorError):
+    """The call may succeed if it is made again: throttled, timed out, refused, a 5xx, a bad CRC."""
+
+
+class Throttled(Transient):
+    """The service asked for fewer calls."""
+
+
+class Poison(ReplicatorError):
+    """This one change can never be applied as it is: too large, refused by an index, malformed."""
+
+
+class Fatal(ReplicatorError):
+    """Nothing for this table can go on: access denied, table gone, key disabled."""
+
+
+class IteratorExpired(ReplicatorError):
+    """The shard iterator is older than 15 minutes; a new one from the last position serves."""
+
+
+class Trimmed(ReplicatorError):
+    """The stream no longer holds the position: records were lost to retention (24 hours)."""
+
+
+class ShardGone(ReplicatorError):
+    """The stream does not know the shard (any more)."""
+
+
+class ConditionFailed(ReplicatorError):
+    """Raised by Api.call only, where a write's condition did not hold; requests.py makes it an outcome.
+
+    `item` is the item that stood, marker inside, in wire form (None: no item stood).
+    """
+
+    def __init__(self, item: dict[str, dict[str, object]] | None) -> None:
+        super().__init__("the condition did not hold")
+        self.item = item

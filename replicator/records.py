@@ -1,0 +1,119 @@
+"""The values that travel from the stream to the targets: all frozen, none knows any I/O."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from conflict.operations import Image
+
+
+class ViewType(StrEnum):
+    """What a stream record carries. Source: API_StreamSpecification, StreamViewType."""
+
+    KEYS_ONLY = "KEYS_ONLY"
+    NEW_IMAGE = "NEW_IMAGE"
+    OLD_IMAGE = "OLD_IMAGE"
+    NEW_AND_OLD_IMAGES = "NEW_AND_OLD_IMAGES"
+
+
+class EventName(StrEnum):
+    """What happened to the item. Source: API_streams_Record, eventName."""
+
+    INSERT = "INSERT"
+    MODIFY = "MODIFY"
+    REMOVE = "REMOVE"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Record:
+    """One stream record as read, marker still inside the images.
+
+    `created_us` is ApproximateCreationDateTime in microseconds UTC. `ttl` tells a delete by the
+    time-to-live service (userIdentity dynamodb.amazonaws.com). `event` is None for a name this
+    version does not know; the images decide then.
+    """
+
+    sequence: int
+    created_us: int
+    event: EventName | None
+    keys: Image
+    old: Image | None = None
+    new: Image | None = None
+    ttl: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Page:
+    """One answer of GetRecords: records in order, and where to go on (None: the shard has ended)."""
+
+    records: tuple[Record, ...]
+    next_iterator: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shard:
+    """A shard as DescribeStream lists it. `closed`: an ending sequence number is listed."""
+
+    id: str
+    parent: str | None = None
+    closed: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StreamDescription:
+    """A stream and its shards, all pages of DescribeStream together."""
+
+    arn: str
+    view_type: ViewType
+    enabled: bool
+    shards: tuple[Shard, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class TrimHorizon:
+    """Start at the oldest record that the stream still holds."""
+
+
+@dataclass(frozen=True, slots=True)
+class After:
+    """Start after this sequence number."""
+
+    sequence: int
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """The shard was read to its end and all of its records are settled."""
+
+
+Position = TrimHorizon | After | Finished
+"""How far a shard is settled: what a checkpoint says."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Checkpoint:
+    """How far one shard of one stream is settled in every target."""
+
+    table: str
+    source: str
+    stream_arn: str
+    shard: str
+    position: After | Finished
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TableDescription:
+    """What DescribeTable says of one region's table.
+
+    `key_schema` maps each key attribute to (HASH|RANGE, S|N|B), partition key first.
+    """
+
+    name: str
+    key_schema: Mapping[str, tuple[str, str]]
+    stream_arn: str | None = None
+    view_type: ViewType | None = None
+    active: bool = True
+    ttl_attribute: str | None = None
+    global_table_regions: tuple[str, ...] = field(default=())
