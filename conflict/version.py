@@ -114,7 +114,9 @@ def parse(text: str) -> Version | None:
     return Version(int(time), origin, int(sequence), Kind(kind))
 
 
-def local_version(*, created_us: int, floor_us: int, origin: str, sequence: int, kind: Kind) -> Version:
+def local_version(
+    *, created_us: int, floor_us: int, origin: str, sequence: int, kind: Kind
+) -> Version:
     """The version of a local write: the hybrid logical clock rule.
 
     `created_us` is the record's ApproximateCreationDateTime, `floor_us` the latest time that the

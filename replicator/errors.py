@@ -55,3 +55,18 @@ class ConditionFailed(ReplicatorError):
     def __init__(self, item: dict[str, dict[str, object]] | None) -> None:
         super().__init__("the condition did not hold")
         self.item = item
+
+
+def spoken(error: BaseException) -> str:
+    """An error in one line that holds no data of anybody's.
+
+    The messages of this package are free of data by rule; of any other error only the type is
+    told, and where it was raised.
+    """
+    if isinstance(error, ReplicatorError):
+        return str(error)
+    at = error.__traceback__
+    while at is not None and at.tb_next is not None:
+        at = at.tb_next
+    place = f" at {at.tb_frame.f_code.co_name}:{at.tb_lineno}" if at is not None else ""
+    return f"{type(error).__name__}{place}"

@@ -22,7 +22,15 @@ from conflict.operations import (
     Stamp,
 )
 from conflict.version import Version
-from replicator.records import After, Checkpoint, Page, StreamDescription, TrimHorizon
+from replicator.records import (
+    After,
+    Checkpoint,
+    Gap,
+    Page,
+    Parked,
+    StreamDescription,
+    TrimHorizon,
+)
 
 READ_BATCH_MAX = 100
 """Keys in one batch read. Source: API_BatchGetItem, "up to 100 items"."""
@@ -96,3 +104,19 @@ class Checkpoints(Protocol):
     async def save(self, checkpoint: Checkpoint) -> None:
         """Store a position; one that lies behind the stored one changes nothing."""
         ...
+
+
+class Quarantine(Protocol):
+    """Where changes that can never be applied are kept."""
+
+    async def park(self, parked: Parked) -> None:
+        """Keep a change; an older version of the same key and target gives way to it."""
+        ...
+
+
+class Gaps(Protocol):
+    """Where it is written down that a stream no longer held what was due."""
+
+    async def report(self, gap: Gap) -> None: ...
+
+    async def load(self, table: str, source: str) -> list[Gap]: ...

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from conflict.operations import Image
+from conflict.operations import Image, Key
+from conflict.version import Version
 
 
 class ViewType(StrEnum):
@@ -24,6 +25,20 @@ class EventName(StrEnum):
     INSERT = "INSERT"
     MODIFY = "MODIFY"
     REMOVE = "REMOVE"
+
+
+class Mode(StrEnum):
+    """Who writes a table."""
+
+    MULTI_WRITER = "multi-writer"
+    ONE_WAY = "one-way"
+
+
+class TtlDeletes(StrEnum):
+    """What becomes of deletes by the time-to-live service."""
+
+    REPLICATE = "replicate"
+    IGNORE = "ignore"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,6 +116,43 @@ class Checkpoint:
     stream_arn: str
     shard: str
     position: After | Finished
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parked:
+    """A change that can never be applied as it is, kept by key.
+
+    `target` is the region that refused it. `image` is None for a delete, and where the image left
+    no room in the row for the rest (`image_omitted`): it must then be read from the source.
+    """
+
+    table: str
+    source: str
+    target: str
+    key: Key
+    version: Version
+    image: Image | None
+    reason: str
+    parked_us: int
+    image_omitted: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gap:
+    """Records of a shard that the stream no longer held when they were due.
+
+    `shard` is WHOLE_STREAM where the stream itself was replaced by another.
+    """
+
+    table: str
+    source: str
+    stream_arn: str
+    shard: str
+    since_us: int
+    reason: str
+
+
+WHOLE_STREAM = "*"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

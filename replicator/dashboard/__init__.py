@@ -1,0 +1,1 @@
+"""The status page and its API: reads a snapshot, changes nothing."""

@@ -1,0 +1,316 @@
+"""Which step runs when: one change in flight per key, and what is settled.
+
+A change passes three stations. At home one change per key is settled at a time; those waiting
+behind it fold into the newest. What a change ships goes to every target on its own: one delivery
+per key and target at a time, the newest waiting, so that a slow target delays only itself. When
+the last target has it, the change is settled, and with it every change that it replaced.
+
+    offer ─► home lane (per key) ─► settle ─► link lane (per key and target) ─► deliver ─► settled
+                                                                                   │
+                                                watermark of the shard ◄───────────┘
+
+The position of a shard is its low-water mark: the highest sequence beneath which everything is
+settled. It is the only thing that may be checkpointed.
+
+Pure: this module hands out tasks and is told how they ended; who runs them, and when, it must
+not know. Not safe for threads: one owner calls it.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+from conflict.origin import Change
+from conflict.protocol import (
+    Delivery,
+    Settlement,
+    Shipment,
+    Steps,
+    deliver,
+    deliver_one_way,
+    newest,
+    newest_one_way,
+    release,
+    settle,
+    settle_one_way,
+)
+from replicator.records import After, Finished, Mode
+from replicator.transformer import fold, folds_into
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """The steps that a table's mode asks for."""
+
+    settle: Callable[[str, Change], Steps[Settlement]]
+    deliver: Callable[[str, Shipment], Steps[Delivery]]
+    release: Callable[[str, Change], Steps[None]]
+    newest: Callable[[Shipment, Shipment], Shipment]
+
+
+PLANS = {
+    Mode.MULTI_WRITER: Plan(settle, deliver, release, newest),
+    Mode.ONE_WAY: Plan(settle_one_way, deliver_one_way, release, newest_one_way),
+}
+
+
+class Watermark:
+    """The low-water mark of one shard."""
+
+    def __init__(self) -> None:
+        self._open: deque[list[int]] = deque()  # [sequence, settled?], in order of reading
+        self._entries: dict[int, list[int]] = {}
+        self._low: int | None = None
+        self.ended = False
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def add(self, sequence: int) -> None:
+        """A record was read. One that is open already (read again) keeps its place."""
+        if sequence not in self._entries:
+            entry = [sequence, False]
+            self._entries[sequence] = entry
+            self._open.append(entry)
+
+    def settle(self, sequence: int) -> None:
+        """A record is durable in every target, or parked durably, or needs nothing."""
+        entry = self._entries.get(sequence)
+        if entry is not None:
+            entry[1] = True
+        while self._open and self._open[0][1]:
+            sequence = self._open.popleft()[0]
+            del self._entries[sequence]
+            self._low = sequence if self._low is None else max(self._low, sequence)
+
+    @property
+    def position(self) -> After | Finished | None:
+        """How far the shard is settled; None while nothing is."""
+        if self.ended and not self._entries:
+            return Finished()
+        return None if self._low is None else After(self._low)
+
+
+Token: TypeAlias = tuple[Watermark, int]
+"""A record whose settling waits for something."""
+
+
+@dataclass(slots=True)
+class _Entry:
+    """A change at home, with the records that are settled when it is."""
+
+    change: Change
+    tokens: list[Token]
+
+
+@dataclass(slots=True)
+class _Voyage:
+    """A change under way to its targets."""
+
+    entry: _Entry
+    release: bool
+    remaining: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SettleTask:
+    """Settle a change at home."""
+
+    region: str
+    entry: _Entry
+    plan: Plan
+
+    def start(self) -> Steps[Settlement]:
+        return self.plan.settle(self.region, self.entry.change)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class DeliverTask:
+    """Bring a shipment to one target."""
+
+    region: str
+    shipment: Shipment
+    voyages: list[_Voyage]
+    plan: Plan
+
+    def start(self) -> Steps[Delivery]:
+        return self.plan.deliver(self.region, self.shipment)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ReleaseTask:
+    """Forget a held write that has been decided."""
+
+    region: str
+    entry: _Entry
+    plan: Plan
+
+    def start(self) -> Steps[None]:
+        return self.plan.release(self.region, self.entry.change)
+
+
+Task: TypeAlias = SettleTask | DeliverTask | ReleaseTask
+
+
+@dataclass(slots=True)
+class _LinkLane:
+    """One key on its way to one target: what is being delivered, and the newest that waits."""
+
+    active: Shipment
+    waiting: Shipment | None = None
+    voyages: list[_Voyage] = field(default_factory=list)
+
+
+class Flow:
+    """The changes of one table and source region, from the stream to every target."""
+
+    def __init__(self, *, home: str, targets: Sequence[str], mode: Mode) -> None:
+        self._home = home
+        self._plan = PLANS[mode]
+        self._lanes: dict[str, deque[_Entry]] = {}
+        self._links: dict[str, dict[str, _LinkLane]] = {target: {} for target in targets}
+        self._shards: dict[str, Watermark] = {}
+        self.coalesced = 0
+
+    # --- reading ------------------------------------------------------------------------------
+
+    def offer(self, shard: str, changes: Iterable[Change]) -> list[Task]:
+        """Take in changes as read from a shard, in order; returns what can start now.
+
+        A whole page is taken in before anything starts, so that a hot key folds at its best.
+        """
+        watermark = self._shards.setdefault(shard, Watermark())
+        idle: dict[str, None] = {}
+        for change in changes:
+            watermark.add(change.sequence)
+            if change.nature.needs_nothing:
+                watermark.settle(change.sequence)
+            elif self._queue(change, (watermark, change.sequence)):
+                idle[change.key.id] = None
+        return [self._start(key) for key in idle]
+
+    def set_aside(self, shard: str, sequence: int) -> None:
+        """A record that no change could be made of has been parked durably."""
+        watermark = self._shards.setdefault(shard, Watermark())
+        watermark.add(sequence)
+        watermark.settle(sequence)
+
+    def end(self, shard: str) -> None:
+        """The shard was read to its end."""
+        self._shards.setdefault(shard, Watermark()).ended = True
+
+    def forget(self, shard: str) -> None:
+        """Drop a shard whose end is checkpointed."""
+        self._shards.pop(shard, None)
+
+    def _queue(self, change: Change, token: Token) -> bool:
+        """Queue a change behind those of its key; whether the key was idle."""
+        queue = self._lanes.get(change.key.id)
+        if queue is None:
+            self._lanes[change.key.id] = deque((_Entry(change, [token]),))
+            return True
+        # What runs has been taken off the queue, so everything in it may still be replaced.
+        if queue and folds_into(queue[-1].change, change):
+            last = queue[-1]
+            last.change = fold(last.change, change)
+            last.tokens.append(token)
+            self.coalesced += 1
+        else:
+            queue.append(_Entry(change, [token]))
+        return False
+
+    def _start(self, key: str) -> Task:
+        return SettleTask(self._home, self._lanes[key].popleft(), self._plan)
+
+    # --- how tasks ended ----------------------------------------------------------------------
+
+    def settled(self, task: SettleTask, result: Settlement) -> list[Task]:
+        """A change is settled at home; returns what can start now."""
+        tasks = self._next_at_home(task)
+        shipment = result.shipment
+        if shipment is None or not self._links:
+            return tasks + self._arrived(task.entry, result.release)
+        voyage = _Voyage(task.entry, result.release, len(self._links))
+        for target in self._links:
+            started = self._ship(target, shipment, voyage)
+            if started is not None:
+                tasks.append(started)
+        return tasks
+
+    def delivered(self, task: DeliverTask) -> list[Task]:
+        """A shipment is durable in a target, beaten there, or parked durably."""
+        tasks: list[Task] = []
+        for voyage in task.voyages:
+            voyage.remaining -= 1
+            if voyage.remaining == 0:
+                tasks += self._arrived(voyage.entry, voyage.release)
+        links = self._links[task.region]
+        lane = links[task.shipment.key.id]
+        if lane.waiting is None:
+            del links[task.shipment.key.id]
+        else:
+            lane.active, voyages = lane.waiting, lane.voyages
+            lane.waiting, lane.voyages = None, []
+            tasks.append(DeliverTask(task.region, lane.active, voyages, self._plan))
+        return tasks
+
+    def released(self, task: ReleaseTask) -> list[Task]:
+        """A held write is forgotten."""
+        return self._arrived(task.entry, release=False)
+
+    def parked(self, task: Task) -> list[Task]:
+        """A task that can never be done has been parked durably: it holds up nothing."""
+        if isinstance(task, SettleTask):
+            return self.settled(task, Settlement())
+        if isinstance(task, DeliverTask):
+            return self.delivered(task)
+        return self.released(task)
+
+    def _next_at_home(self, task: SettleTask) -> list[Task]:
+        key = task.entry.change.key.id
+        if self._lanes[key]:
+            return [self._start(key)]
+        del self._lanes[key]
+        return []
+
+    def _ship(self, target: str, shipment: Shipment, voyage: _Voyage) -> Task | None:
+        """Queue a shipment for a target. Of those waiting only the newest is kept."""
+        lanes = self._links[target]
+        lane = lanes.get(shipment.key.id)
+        if lane is None:
+            lanes[shipment.key.id] = _LinkLane(shipment)
+            return DeliverTask(target, shipment, [voyage], self._plan)
+        lane.voyages.append(voyage)
+        waiting = lane.waiting
+        lane.waiting = shipment if waiting is None else self._plan.newest(waiting, shipment)
+        return None
+
+    def _arrived(self, entry: _Entry, release: bool) -> list[Task]:
+        if release:
+            return [ReleaseTask(self._home, entry, self._plan)]
+        for watermark, sequence in entry.tokens:
+            watermark.settle(sequence)
+        return []
+
+    # --- what is settled ----------------------------------------------------------------------
+
+    @property
+    def unsettled(self) -> int:
+        """Records read and not yet settled."""
+        return sum(len(watermark) for watermark in self._shards.values())
+
+    def positions(self) -> dict[str, After | Finished]:
+        """How far each shard is settled; shards of which nothing is are left out."""
+        found = ((shard, watermark.position) for shard, watermark in self._shards.items())
+        return {shard: position for shard, position in found if position is not None}
+
+    def pending(self, target: str) -> tuple[int, int | None]:
+        """Shipments not yet durable in a target, and the creation time of the oldest."""
+        lanes = self._links[target].values()
+        shipments = [lane.active for lane in lanes]
+        shipments += [lane.waiting for lane in lanes if lane.waiting is not None]
+        oldest = min((shipment.created_us for shipment in shipments), default=None)
+        return len(shipments), oldest

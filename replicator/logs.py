@@ -1,0 +1,71 @@
+"""Logging: one line per event, a constant name with fields, as text or as JSON.
+
+    logger.warning("shard.retry", extra={"region": region, "table": table, "shard": shard})
+
+gives `2026-11-23T17:02:41.503Z WARNING shard.retry region=eu-west-1 table=orders shard=…`. Fields
+never hold an item's data or key. The libraries that print bodies and keys at DEBUG are kept at
+WARNING, whatever level is asked for. Source: botocore issue 2626.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections.abc import Mapping
+
+LEVELS = ("debug", "info", "warning", "error")
+PRINT_BODIES_AT_DEBUG = ("botocore", "boto3", "urllib3", "s3transfer")
+
+_OWN_ATTRIBUTES = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "taskName"}
+
+
+def configure(*, level: str, as_json: bool) -> None:
+    """Send the events of this process to standard error."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(JsonLines() if as_json else TextLines())
+    logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
+    for name in PRINT_BODIES_AT_DEBUG:
+        logger = logging.getLogger(name)
+        logger.setLevel(max(logging.WARNING, logging.getLogger().level))
+
+
+def fields_of(record: logging.LogRecord) -> Mapping[str, object]:
+    """What was given as `extra`."""
+    return {name: value for name, value in vars(record).items() if name not in _OWN_ATTRIBUTES}
+
+
+class TextLines(logging.Formatter):
+    """`time LEVEL event field=value …`; an exception follows on lines of its own."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        words = [_time(record), record.levelname, _one_line(record.getMessage())]
+        words += [f"{name}={_text(value)}" for name, value in fields_of(record).items()]
+        line = " ".join(words)
+        return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line
+
+
+class JsonLines(logging.Formatter):
+    """One JSON object per line."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        line: dict[str, object] = {**fields_of(record), "time": _time(record)}
+        line |= {"level": record.levelname, "event": record.getMessage()}
+        if record.exc_info:
+            line["traceback"] = self.formatException(record.exc_info)
+        return json.dumps(line, default=str)
+
+
+def _time(record: logging.LogRecord) -> str:
+    seconds = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
+    return f"{seconds}.{int(record.msecs):03d}Z"
+
+
+def _text(value: object) -> str:
+    text = str(value)
+    plain = text.isprintable() and not any(character in text for character in ' "=')
+    return text if plain and text else json.dumps(text)
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())

@@ -1,0 +1,173 @@
+"""Making what a replicator needs in the regions: control tables, and streams where none is on.
+
+Only what is missing is made. Tables of the application are never created, a stream that is on is
+never changed, and a second run finds nothing to do. What cannot be mended here is told as a failed
+line, in the words of preflight.py.
+
+This module must not know how a result is shown, nor how a region is reached.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+
+from replicator.control import (
+    CONTROL_TTL_ATTRIBUTE,
+    create_control_table_request,
+    time_to_live_request,
+)
+from replicator.errors import Fatal, ReplicatorError
+from replicator.ports import Api, Sleep
+from replicator.preflight import (
+    Check,
+    Connect,
+    Level,
+    control_subject,
+    described,
+    remedy,
+    table_subject,
+    wrong_control_keys,
+    wrong_stream,
+)
+from replicator.records import TableDescription, ViewType
+from replicator.settings import Settings
+
+POLL_S = 0.5
+POLLS_MAX = 120
+"""One minute: an on-demand table is usually ACTIVE within ten seconds."""
+
+
+async def provision(
+    settings: Settings, *, connect: Connect, dry_run: bool, sleep: Sleep
+) -> list[Check]:
+    """Make what is missing in every region; with `dry_run` only say what would be made."""
+    regions = await asyncio.gather(
+        *(
+            _region(settings, region, connect=connect, dry_run=dry_run, sleep=sleep)
+            for region in settings.regions
+        )
+    )
+    return [check for checks in regions for check in checks]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Region:
+    """One region at work."""
+
+    settings: Settings
+    name: str
+    api: Api
+    dry_run: bool
+    sleep: Sleep
+    tell: Callable[[Check], None]
+
+    async def control_table(self) -> None:
+        """Create the control table and turn on its time to live."""
+        table = self.settings.control_table
+        subject = control_subject(table, self.name)
+        description = await described(self.api, table)
+        if description is None:
+            await self._do(subject, "created", "create it", self._create_control_table)
+            description = await described(self.api, table)
+        wrong = description and wrong_control_keys(description)
+        if wrong:
+            self._tell(subject, wrong, Level.FAILED)
+        elif description is None or description.ttl_attribute != CONTROL_TTL_ATTRIBUTE:
+            on = f"time to live on {CONTROL_TTL_ATTRIBUTE}"
+            await self._do(subject, f"{on} turned on", f"turn {on} on", self._turn_ttl_on)
+        else:
+            self._tell(subject, "is there already")
+
+    async def stream(self, table: str) -> None:
+        """Turn a table's stream on where there is none."""
+        subject = table_subject(self.settings, table, self.name)
+        physical = self.settings.table_name(table, self.name)
+        description = await described(self.api, physical)
+        if description is None:
+            text = "does not exist; create it with the same keys as in the other regions"
+            self._tell(subject, text, Level.FAILED)
+        elif description.view_type is None:
+            on = f"a stream of {ViewType.NEW_AND_OLD_IMAGES}"
+            turn_on = partial(self._turn_stream_on, physical)
+            await self._do(subject, f"{on} turned on", f"turn {on} on", turn_on)
+        elif wrong := wrong_stream(self.settings.tables[table].mode, description):
+            self._tell(subject, wrong, Level.FAILED)
+        else:
+            self._tell(subject, f"has a stream of {description.view_type} already")
+
+    async def _do(
+        self, subject: str, done: str, intent: str, act: Callable[[], Awaitable[None]]
+    ) -> None:
+        if self.dry_run:
+            self._tell(subject, f"would {intent}")
+            return
+        await act()
+        self._tell(subject, done)
+
+    def _tell(self, subject: str, text: str, level: Level = Level.OK) -> None:
+        self.tell(Check(subject=subject, level=level, text=text))
+
+    async def _create_control_table(self) -> None:
+        table = self.settings.control_table
+        await self._unless_under_way("CreateTable", create_control_table_request(table))
+        await self._until(table, lambda description: description.active)
+
+    async def _turn_ttl_on(self) -> None:
+        request = time_to_live_request(self.settings.control_table)
+        await self.api.call("UpdateTimeToLive", request)
+
+    async def _turn_stream_on(self, physical: str) -> None:
+        specification = {
+            "StreamEnabled": True,
+            "StreamViewType": ViewType.NEW_AND_OLD_IMAGES.value,
+        }
+        request = {"TableName": physical, "StreamSpecification": specification}
+        await self._unless_under_way("UpdateTable", request)
+        await self._until(
+            physical,
+            lambda description: description.active and description.view_type is not None,
+        )
+
+    async def _unless_under_way(self, operation: str, request: Mapping[str, object]) -> None:
+        """Another `setup`, in another region's hands, may be doing the same."""
+        try:
+            await self.api.call(operation, request)
+        except Fatal as error:
+            if "ResourceInUseException" not in str(error):
+                raise
+
+    async def _until(self, table: str, holds: Callable[[TableDescription], bool]) -> None:
+        for _ in range(POLLS_MAX):
+            description = await described(self.api, table)
+            if description is not None and holds(description):
+                return
+            await self.sleep(POLL_S)
+        raise Fatal(f"{table} in {self.name} was not ready within {POLLS_MAX * POLL_S:.0f} s")
+
+
+async def _region(
+    settings: Settings, name: str, *, connect: Connect, dry_run: bool, sleep: Sleep
+) -> list[Check]:
+    """All of one region. A failed call ends it; what was made stays, and a second run goes on."""
+    checks: list[Check] = []
+    try:
+        api = connect(name)
+        region = _Region(
+            settings=settings,
+            name=name,
+            api=api,
+            dry_run=dry_run,
+            sleep=sleep,
+            tell=checks.append,
+        )
+        await region.control_table()
+        for table, entry in settings.tables.items():
+            if name in entry.sources:
+                await region.stream(table)
+    except ReplicatorError as error:
+        text = f"{error}; {remedy(error)}"
+        checks.append(Check(subject=f"region {name}", level=Level.FAILED, text=text))
+    return checks

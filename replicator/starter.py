@@ -1,0 +1,88 @@
+"""The text of a starter `replicator.toml`: what `init` writes.
+
+This module must not know where the text goes.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+
+_BARE = re.compile(r"[A-Za-z0-9_-]+", re.ASCII)
+
+_TEXT = """\
+# What is replicated where. Next: `replicator setup`, `replicator doctor`, `replicator run`.
+# Any key can be overridden by the environment, for example REPLICATOR_HTTP__PORT=9090.
+
+# control_table = "replicator-control"    # one per region, made by `replicator setup`
+# future_bound_s = 60           # how far ahead of the clock a version may be
+# tombstone_days = 7            # how long a delete is remembered
+
+{regions}
+{table}
+# names = {{ {last} = "{name}-copy" }}     # where the table is called otherwise
+# ttl_deletes = "replicate"     # or "ignore": deletes by the time-to-live service stay local
+# marker = "_replicator"        # the attribute that holds an item's version
+
+# [http]                        # status page of `replicator run`; loopback only
+# host = "127.0.0.1"
+# port = 8080
+
+# [reader]
+# poll_idle_s = 0.25            # pause after an empty page
+# describe_interval_s = 30      # how often shards are listed anew
+
+# [writer]
+# concurrency = 32              # writes in flight per target region
+# unsettled_records_max = 10000 # records read ahead of the slowest target
+"""
+
+_FIRST_REGION = """\
+[regions.{name}]
+# aws_region = "us-east-1"      # default: the name of this section, which is the origin of writes
+# endpoint_url = "http://127.0.0.1:4566"
+# profile = "…"
+# role_arn = "arn:aws:iam::123456789012:role/replicator"
+"""
+
+_MULTI_WRITER = """\
+[tables.{name}]
+regions = {regions}
+# Every region writes. Where only one does, write in place of `regions`:
+# source = {first}
+# targets = {others}
+"""
+
+_ONE_WAY = """\
+[tables.{name}]
+source = {first}
+targets = {others}
+# Only the source writes. Where every region does, write in place of these two:
+# regions = {regions}
+"""
+
+
+def starter(*, regions: Sequence[str], table: str, source: str | None) -> str:
+    """The text for these regions and this table; with a `source`, only that region writes."""
+    first = source or regions[0]
+    others = [region for region in regions if region != first]
+    entry = _MULTI_WRITER if source is None else _ONE_WAY
+    sections = [_FIRST_REGION.format(name=_key(regions[0]))]
+    sections += [f"[regions.{_key(region)}]\n" for region in regions[1:]]
+    return _TEXT.format(
+        regions="\n".join(sections),
+        table=entry.format(
+            name=_key(table),
+            regions=json.dumps(list(regions)),
+            first=json.dumps(first),
+            others=json.dumps(others),
+        ).rstrip(),
+        last=_key(regions[-1]),
+        name=table,
+    )
+
+
+def _key(name: str) -> str:
+    """A name as a TOML key: bare where it can be."""
+    return name if _BARE.fullmatch(name) else json.dumps(name)
