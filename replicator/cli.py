@@ -21,6 +21,8 @@ from replicator.logs import LEVELS, configure
 
 DEFAULT_FILE = Path("replicator.toml")
 NOT_WELL, WRONG = 1, 2
+PORT_MAX = 65_535
+DAY_S = 86_400
 INTERRUPTED = 130
 """128 and the number of SIGINT, as shells have it."""
 
@@ -136,8 +138,8 @@ def _add_demo(parser: argparse.ArgumentParser) -> None:
 
 
 def _port(text: str) -> int:
-    if not (text.isascii() and text.isdigit() and int(text) <= 65_535):  # noqa: PLR2004 - TCP's own
-        raise argparse.ArgumentTypeError(f"{text!r} is no port; give 1 to 65535, or 0 for any free")
+    if not (text.isascii() and text.isdigit() and 1 <= int(text) <= PORT_MAX):
+        raise argparse.ArgumentTypeError(f"{text!r} is no port; give one of 1 to {PORT_MAX}")
     return int(text)
 
 
@@ -146,7 +148,7 @@ def _seconds(text: str) -> float:
         seconds = float(text)
     except ValueError:
         seconds = 0.0
-    if not 0 < seconds <= 86_400:  # noqa: PLR2004 - a day
+    if not 0 < seconds <= DAY_S:
         raise argparse.ArgumentTypeError(f"{text!r} is no duration; give seconds, such as 20")
     return seconds
 

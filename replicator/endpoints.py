@@ -27,9 +27,11 @@ def checked_endpoint(url: str) -> str:
     parts = _parts(url)
     host = parts.hostname or ""
     address = _address(host)
+    if "@" in parts.netloc:
+        raise ValueError("takes no user or password; leave them out of the URL")
     if parts.scheme not in ("http", "https") or not host:
         raise ValueError(f'{url!r} is no endpoint; write it like "https://host:port"')
-    if parts.path not in ("", "/") or parts.query or parts.fragment or "@" in parts.netloc:
+    if parts.path not in ("", "/") or parts.query or parts.fragment:
         raise ValueError("takes scheme, host and port only; leave out the rest of the URL")
     if address is not None and any(address in network for network in NEVER_AN_ENDPOINT):
         raise ValueError(f"{host} is link-local, where hosts keep credentials; name another host")

@@ -15,7 +15,7 @@ class ReplicatorError(Exception):
 
 
 class ConfigurationError(ReplicatorError):
-    """Wrong usage, configuration or set-up: one line that names the thing and the remedy. Exit 2."""
+    """Wrong usage, configuration or set-up: one line naming thing and remedy. Exit 2."""
 
 
 class Transient(ReplicatorError):
@@ -47,7 +47,7 @@ class ShardGone(ReplicatorError):
 
 
 class ConditionFailed(ReplicatorError):
-    """Raised by Api.call only, where a write's condition did not hold; requests.py makes it an outcome.
+    """Raised by Api.call only: a write's condition did not hold. An outcome for all others.
 
     `item` is the item that stood, marker inside, in wire form (None: no item stood).
     """

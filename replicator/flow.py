@@ -23,20 +23,10 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
+from conflict.merge import Delivery, Settlement, Shipment, Steps, deliver, newest
+from conflict.one_way import deliver_one_way, newest_one_way, settle_one_way
 from conflict.origin import Change
-from conflict.protocol import (
-    Delivery,
-    Settlement,
-    Shipment,
-    Steps,
-    deliver,
-    deliver_one_way,
-    newest,
-    newest_one_way,
-    release,
-    settle,
-    settle_one_way,
-)
+from conflict.protocol import release, settle
 from replicator.records import After, Finished, Mode
 from replicator.transformer import fold, folds_into
 

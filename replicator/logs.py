@@ -3,8 +3,8 @@
     logger.warning("shard.retry", extra={"region": region, "table": table, "shard": shard})
 
 gives `2026-11-23T17:02:41.503Z WARNING shard.retry region=eu-west-1 table=orders shard=…`. Fields
-never hold an item's data or key. The libraries that print bodies and keys at DEBUG are kept at
-WARNING, whatever level is asked for. Source: botocore issue 2626.
+never hold an item's data or key. Libraries are kept at WARNING, whatever level is asked for: some
+print bodies and keys at DEBUG. Source: botocore issue 2626.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import time
 from collections.abc import Mapping
 
 LEVELS = ("debug", "info", "warning", "error")
-PRINT_BODIES_AT_DEBUG = ("botocore", "boto3", "urllib3", "s3transfer")
+LIBRARIES = ("asyncio", "boto3", "botocore", "urllib3", "uvicorn")
 
 _OWN_ATTRIBUTES = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "taskName"}
 
@@ -25,7 +25,7 @@ def configure(*, level: str, as_json: bool) -> None:
     handler = logging.StreamHandler()
     handler.setFormatter(JsonLines() if as_json else TextLines())
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
-    for name in PRINT_BODIES_AT_DEBUG:
+    for name in LIBRARIES:
         logger = logging.getLogger(name)
         logger.setLevel(max(logging.WARNING, logging.getLogger().level))
 

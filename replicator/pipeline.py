@@ -19,21 +19,24 @@ from dataclasses import dataclass
 from functools import partial
 from random import Random
 
+from conflict.merge import Delivery, Effect, Settlement, is_conflict
 from conflict.operations import Item, Key
 from conflict.origin import Change
-from conflict.protocol import Delivery, Effect, Settlement, is_conflict
 from conflict.version import Kind, Version
 from replicator.errors import Poison, ReplicatorError, spoken
 from replicator.flow import DeliverTask, Flow, SettleTask, Task
 from replicator.ports import Checkpoints, Clock, Gaps, Quarantine, Sleep, StreamSource
 from replicator.reader import ReaderLimits, StreamReader
-from replicator.records import After, Checkpoint, Finished, Gap, WHOLE_STREAM, Page, Parked, Record
+from replicator.records import WHOLE_STREAM, After, Checkpoint, Finished, Gap, Page, Parked, Record
 from replicator.shards import Anomaly
 from replicator.telemetry import PipelineState, PipelineStats
 from replicator.transformer import Transformer
-from replicator.writer import Writer
+from replicator.writer import Writer, first_of
 
 log = logging.getLogger(__name__)
+
+CALL_S_MAX = 15.0
+"""After this a call has been given up by the adapter's own timeouts."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,7 +90,7 @@ class Pipeline:
             session = _Session(self._parts)
             try:
                 await session.run(stop)
-            except* Exception as group:
+            except* Exception as group:  # noqa: BLE001 - reported, and begun again
                 failures = 0 if session.made_progress else failures + 1
                 self._failed(group.exceptions[0])
             if not stop.is_set():
@@ -113,15 +116,8 @@ class Pipeline:
     async def _pause(self, stop: asyncio.Event, failures: int) -> None:
         limits = self._parts.limits
         grown_s = limits.restart_base_s * 2.0 ** min(failures, 10)
-        wait = asyncio.ensure_future(
-            self._parts.sleep(
-                min(limits.restart_max_s, grown_s) * self._parts.rng.uniform(0.5, 1.0)
-            )
-        )
-        stopped = asyncio.ensure_future(stop.wait())
-        await asyncio.wait({wait, stopped}, return_when=asyncio.FIRST_COMPLETED)
-        wait.cancel()
-        stopped.cancel()
+        pause_s = min(limits.restart_max_s, grown_s) * self._parts.rng.uniform(0.5, 1.0)
+        await first_of(self._parts.sleep(pause_s), stop.wait())
 
 
 class _Session:
@@ -146,15 +142,14 @@ class _Session:
         self._saved = await self._load()
         reader = self._reader(source)
         self._stats.progress = self._progress
-        self._stopping = stop
         async with self._group:
             keeper = self._group.create_task(self._keep(reader))
-            await reader.run(stop)
-            await self._drain()
-            keeper.cancel()
-            for task in self._performing:
+            reading = self._group.create_task(reader.run(stop))
+            await first_of(asyncio.wait({reading}), stop.wait())
+            await self._drain(reading)
+            for task in (keeper, reading, *self._performing):
                 task.cancel()
-        await self._save()
+        await self._save_finally()
 
     # --- reading ------------------------------------------------------------------------------
 
@@ -190,8 +185,6 @@ class _Session:
             self._spawn(task)
         while self._flow.unsettled >= self._limits.unsettled_records_max:
             self._moved.clear()
-            if self._stopping.is_set():
-                return
             await self._moved.wait()
 
     def _count(self, changes: list[Change], read: int, records: tuple[Record, ...]) -> None:
@@ -258,15 +251,16 @@ class _Session:
             self._stats.records.conflicts += 1
         return self._flow.delivered(task)
 
-    async def _drain(self) -> None:
-        """Let what is under way arrive, for a while."""
-        while self._performing:
-            done, _ = await asyncio.wait(set(self._performing), timeout=self._limits.drain_s)
-            if not done:
-                log.warning(
-                    "pipeline.drain_cut", extra=self._fields(unsettled=self._flow.unsettled)
-                )
-                return
+    async def _drain(self, reading: asyncio.Task[None]) -> None:
+        """Let what is under way arrive, for a while; what does not is read again next time."""
+        deadline = asyncio.ensure_future(self._parts.sleep(self._limits.drain_s))
+        under_way: set[asyncio.Future[None]] = {reading, *self._performing}
+        while under_way and not deadline.done():
+            await asyncio.wait({deadline, *under_way}, return_when=asyncio.FIRST_COMPLETED)
+            under_way = {task for task in (reading, *self._performing) if not task.done()}
+        deadline.cancel()
+        if under_way:
+            log.warning("pipeline.drain_cut", extra=self._fields(unsettled=self._flow.unsettled))
 
     # --- parking ------------------------------------------------------------------------------
 
@@ -274,9 +268,7 @@ class _Session:
         if isinstance(task, DeliverTask):
             shipment = task.shipment
             self._stats.links[task.region].quarantined += 1
-            await self._park(
-                task.region, shipment.key, shipment.version, shipment.item, poison
-            )
+            await self._park(task.region, shipment.key, shipment.version, shipment.item, poison)
             return
         change = task.entry.change
         version = self._would_be_version(change.created_us, change.sequence)
@@ -336,9 +328,24 @@ class _Session:
             await self._save()
             self._stats.shards_open = reader.open_shards
             self._stats.shards_finished = reader.finished_shards
-            self._stats.readable = reader.last_poll_s is not None and not reader.failing
+            self._stats.readable = self._is_readable(reader)
             if self._stats.readable:
                 self._stats.state, self._stats.error = PipelineState.RUNNING, None
+
+    def _is_readable(self, reader: StreamReader) -> bool:
+        """Whether the source has answered of late: a call that hangs is no good sign either."""
+        if reader.last_poll_s is None or reader.failing:
+            return False
+        age_s = self._parts.clock.monotonic_s() - reader.last_poll_s
+        return age_s < self._parts.reader_limits.describe_interval_s + CALL_S_MAX
+
+    async def _save_finally(self) -> None:
+        """The last save; if it cannot be made in time, some records will be read again."""
+        try:
+            async with asyncio.timeout(self._limits.drain_s):
+                await self._save()
+        except TimeoutError:
+            log.warning("pipeline.checkpoint_cut", extra=self._fields())
 
     async def _save(self) -> None:
         for shard, position in self._flow.positions().items():

@@ -18,8 +18,7 @@ from typing import TypeAlias
 from replicator.control import CONTROL_KEY_SCHEMA, CONTROL_TTL_ATTRIBUTE
 from replicator.errors import Fatal, ReplicatorError, Transient
 from replicator.ports import Api
-from replicator.records import TableDescription, ViewType
-from replicator.records import Mode
+from replicator.records import Mode, TableDescription, ViewType
 from replicator.settings import Settings, TableSettings
 from replicator.table import describe_table
 

@@ -61,7 +61,7 @@ class Record:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Page:
-    """One answer of GetRecords: records in order, and where to go on (None: the shard has ended)."""
+    """One answer of GetRecords: records in order, and where to go on (None: nowhere)."""
 
     records: tuple[Record, ...]
     next_iterator: str | None

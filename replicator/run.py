@@ -20,7 +20,7 @@ from typing import Any
 
 from replicator import __version__
 from replicator.control import ControlCheckpoints, ControlKeyStates
-from replicator.dashboard.app import create_app, serve
+from replicator.dashboard.app import create_app, listen, serve_on
 from replicator.dynamodb import Boto3Api
 from replicator.errors import Fatal, spoken
 from replicator.pipeline import Pipeline, PipelineLimits, PipelineParts, PipelineStores
@@ -83,9 +83,7 @@ def run_service(settings: Settings, sources: frozenset[str], port: int | None) -
         return asyncio.run(_run(settings, sources, apis, port or settings.http.port))
 
 
-def _open_regions(
-    settings: Settings, sources: frozenset[str], opened: ExitStack
-) -> dict[str, Api]:
+def _open_regions(settings: Settings, sources: frozenset[str], opened: ExitStack) -> dict[str, Api]:
     apis: dict[str, Api] = {}
     tables = [table for table in settings.tables.values() if sources & set(table.sources)]
     for name in dict.fromkeys(region for table in tables for region in table.members):
@@ -106,6 +104,7 @@ async def _run(
     settings: Settings, sources: frozenset[str], apis: Mapping[str, Api], port: int
 ) -> int:
     stop = _stop_on_signals()
+    listener = listen(settings.http.host, port)
     pipelines = [
         await build_pipeline(settings, table, source, apis)
         for table, entry in settings.tables.items()
@@ -116,7 +115,7 @@ async def _run(
     log.info("run.started", extra={"pipelines": len(pipelines), "port": port})
     async with asyncio.TaskGroup() as group:
         server_stop = asyncio.Event()
-        group.create_task(serve(create_app(snapshot), settings.http.host, port, server_stop))
+        group.create_task(serve_on(create_app(snapshot), listener, server_stop))
         await _until_stopped(pipelines, stop)
         server_stop.set()
     log.info("run.stopped", extra={"pipelines": len(pipelines)})
@@ -185,6 +184,7 @@ async def build_pipeline(
         limits=WriterLimits(concurrency=settings.writer.concurrency),
         observer=LinkObserver(stats),
         sleep=asyncio.sleep,
+        rng=Random(),
     )
     return Pipeline(
         PipelineParts(

@@ -5,6 +5,7 @@ Every text that comes from outside is shown without control characters and is ne
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -29,11 +30,12 @@ STATE_STYLES: Mapping[str, str] = {
     "stopped": "red",
 }
 UNKNOWN = "unknown"
+PIPED_WIDTH = 1_000
 
 
 def console() -> Console:
-    """Standard output."""
-    return Console(highlight=False)
+    """Standard output; what goes to a file or another program is not cut to a width."""
+    return Console(highlight=False, width=None if sys.stdout.isatty() else PIPED_WIDTH)
 
 
 def show_checks(checks: Sequence[Check], console: Console) -> None:

@@ -155,5 +155,5 @@ def overall(pipelines: list[dict[str, Any]]) -> str:
         return "failed"
     troubled = any(
         link["state"] != "ok" or link["quarantined"] for p in pipelines for link in p["links"]
-    )
-    return "degraded" if troubled or any(p["records"]["quarantined"] for p in pipelines) else "ok"
+    ) or any(p["error"] or p["records"]["quarantined"] for p in pipelines)
+    return "degraded" if troubled else "ok"

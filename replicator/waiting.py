@@ -9,52 +9,20 @@ Neither row expires. Both are layouts of the control table, which control.py des
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
-from conflict.operations import Image, Key
-from conflict.version import Version, parse
+from conflict.version import parse
 from replicator.control import ControlTable, digest, row_key
 from replicator.errors import Fatal, Poison
 from replicator.packing import packed, unpacked
 from replicator.ports import Api
+from replicator.records import Gap, Parked
 from replicator.requests import Wire
 from replicator.table import key_of
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Parked:
-    """A change that cannot be applied. `image` is None for a delete.
-
-    It is None as well where the image left no room in the row for the rest (`image_omitted`): it
-    must then be read from the source.
-    """
-
-    table: str
-    source: str
-    target: str
-    key: Key
-    version: Version
-    image: Image | None
-    reason: str
-    parked_us: int
-    image_omitted: bool = False
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Gap:
-    """Records of a shard that the stream no longer holds and that were not settled."""
-
-    table: str
-    source: str
-    stream_arn: str
-    shard: str
-    since_us: int
-    reason: str
-
-
 class Quarantine:
-    """The parked changes of one region's control table."""
+    """ports.Quarantine: the parked changes of one region's control table."""
 
     def __init__(self, *, api: Api, control_table: str) -> None:
         self._control = ControlTable(api=api, name=control_table)
@@ -138,7 +106,7 @@ def _parked(table: str, row: Wire) -> Parked:
 
 
 class Gaps:
-    """The gaps that one region's control table knows of."""
+    """ports.Gaps: the gaps that one region's control table knows of."""
 
     def __init__(self, *, api: Api, control_table: str) -> None:
         self._control = ControlTable(api=api, name=control_table)

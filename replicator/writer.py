@@ -14,10 +14,12 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
+from random import Random
 from typing import Generic, Protocol, TypeVar, assert_never
 
 import tenacity
 
+from conflict.merge import Contended, Steps
 from conflict.operations import (
     AnyOperation,
     Delete,
@@ -33,13 +35,15 @@ from conflict.operations import (
     Result,
     Stamp,
 )
-from conflict.protocol import Contended, Steps
-from replicator.errors import Poison, Transient, spoken
+from replicator.errors import Poison, Throttled, Transient, spoken
 from replicator.ports import READ_BATCH_MAX, KeyStates, Sleep, Table
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
+
+DOUBLINGS_MAX = 16
+"""Keeps 2 ** failures a number of reasonable size through an outage of days."""
 
 READ_BATCHES_IN_FLIGHT = 4
 """Batch reads under way per region and kind; what comes meanwhile is gathered behind them."""
@@ -105,7 +109,7 @@ class BatchReader(Generic[T]):
     async def _answer(self, batch: list[tuple[Key, list[asyncio.Future[T]]]]) -> None:
         try:
             values = await self._read([key for key, _ in batch])
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - handed on to whoever asked
             for _, futures in batch:
                 for future in futures:
                     if not future.done():
@@ -169,9 +173,11 @@ class Writer:
         limits: WriterLimits,
         observer: Observer,
         sleep: Sleep,
+        rng: Random,
     ) -> None:
         self._regions, self._limits, self._observer = regions, limits, observer
-        self._sleep = sleep
+        self._sleep, self._rng = sleep, rng
+        self._healed: dict[str, asyncio.Event] = {}
 
     async def run(self, work: Work[T]) -> T:
         """Run a task to its end, however long it takes.
@@ -193,14 +199,39 @@ class Writer:
         raise AssertionError("retrying has no end but a result or an error")
 
     async def patiently(self, region: str, call: Callable[[], Awaitable[T]]) -> T:
-        """Make an idempotent call until it is answered; raises what is not Transient."""
-        try:
-            answer = await call()
-        except Transient as error:
-            self._observer.failed(region, error)
-            answer = await self._again(region, call)
+        """Make an idempotent call until it is answered; raises what is not Transient.
+
+        Failures are spaced further and further apart, with full jitter. The first success after
+        an outage wakes whatever else waits for the region, so that a healed link catches up at
+        once; where the service asked for fewer calls, the pause is kept.
+        """
+        failures = 0
+        while True:
+            try:
+                answer = await call()
+            except Transient as error:
+                self._observer.failed(region, error)
+                await self._pause(region, failures, throttled=isinstance(error, Throttled))
+                failures += 1
+            else:
+                self._recovered(region)
+                return answer
+
+    def _recovered(self, region: str) -> None:
         self._observer.recovered(region)
-        return answer
+        healed = self._healed.pop(region, None)
+        if healed is not None:
+            healed.set()
+
+    async def _pause(self, region: str, failures: int, *, throttled: bool) -> None:
+        limits = self._limits
+        grown_s = limits.backoff_base_s * 2.0 ** min(failures, DOUBLINGS_MAX)
+        pause_s = self._rng.uniform(0.0, min(limits.backoff_max_s, grown_s))
+        if throttled:
+            await self._sleep(pause_s)
+            return
+        healed = self._healed.setdefault(region, asyncio.Event())
+        await first_of(self._sleep(pause_s), healed.wait())
 
     async def _drive(self, steps: Steps[T]) -> T:
         answer: Result = None
@@ -217,20 +248,6 @@ class Writer:
         region = self._regions[operation.region]
         return await self.patiently(operation.region, lambda: region.execute(operation))
 
-    async def _again(self, region: str, call: Callable[[], Awaitable[T]]) -> T:
-        """Make a call again that has failed once, and again, further and further apart."""
-        await self._sleep(self._limits.backoff_base_s)
-        retrying = tenacity.AsyncRetrying(
-            retry=tenacity.retry_if_exception_type(Transient),
-            wait=tenacity.wait_random_exponential(
-                multiplier=self._limits.backoff_base_s, max=self._limits.backoff_max_s
-            ),
-            sleep=self._sleep,
-            before_sleep=lambda state: self._observer.failed(region, _error_of(state)),
-            reraise=True,
-        )
-        return await retrying(call)
-
     def _restarting(self, region: str, state: tenacity.RetryCallState) -> None:
         error = _error_of(state)
         if isinstance(error, Contended):
@@ -241,6 +258,16 @@ class Writer:
             "writer.restarting",
             extra={"region": region, "error": spoken(error)},
         )
+
+
+async def first_of(*awaitables: Awaitable[object]) -> None:
+    """Wait for the first of several, and drop the others."""
+    tasks = [asyncio.ensure_future(awaitable) for awaitable in awaitables]
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()
 
 
 def _error_of(state: tenacity.RetryCallState) -> Exception:

@@ -10,6 +10,7 @@ This module must not know where a snapshot comes from; it passes on what it is g
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -121,7 +122,7 @@ def listen(host: str, port: int) -> socket.socket:
         return socket.create_server((host, port), family=family)
     except OSError as error:
         remedy = "end the process that listens there, or choose another with --port"
-        reason = error.strerror or str(error)
+        reason = os.strerror(error.errno) if error.errno else str(error)
         raise ConfigurationError(
             f"http: cannot listen on {host}:{port}: {reason}; {remedy}"
         ) from None

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from replicator.demo import statuses
 from replicator.demo.canary import Sample, percentile
 from replicator.demo.compare import describe, key_text
-from replicator.demo.journal import Journal, Kind
+from replicator.demo.journal import Journal
 from replicator.demo.network import ROUND_TRIP_S
 from replicator.demo.stage import Outage, Stage
 from replicator.demo.verdict import Verdict
@@ -27,7 +27,7 @@ def closing_rows(verdict: Verdict, stage: Stage) -> Rows:
     """Everything but the judgement in one word."""
     return [
         ("writes", _writes(stage.journal)),
-        ("conflicts", f"{stage.journal.conflicts:,} at least, by the applications' own journal"),
+        ("conflicts", _conflicts(stage)),
         ("records replicated", f"{statuses.total(stage.statuses, 'applied'):,}"),
         ("lag", _lag(stage.canaries.samples, stage.outages)),
         *(("outage", _outage(stage.canaries.samples, outage)) for outage in stage.outages),
@@ -77,12 +77,16 @@ def undisturbed(sample: Sample, outages: Iterable[Outage]) -> bool:
 
 
 def _writes(journal: Journal) -> str:
-    kinds = ", ".join(f"{count:,} {_plural(kind)}" for kind, count in journal.kinds().items())
+    kinds = ", ".join(f"{count:,} {kind.value}s" for kind, count in journal.kinds().items())
     return f"{journal.total:,}: {kinds}"
 
 
-def _plural(kind: Kind) -> str:
-    return f"{kind.value}s"
+def _conflicts(stage: Stage) -> str:
+    counted = statuses.total_records(stage.statuses, "conflicts")
+    return (
+        f"{stage.journal.conflicts:,} at least, by the applications' own journal; "
+        f"{counted:,} counted by the replicators"
+    )
 
 
 def _lag(samples: Iterable[Sample], outages: Sequence[Outage]) -> str:
@@ -117,6 +121,10 @@ def _source(verdict: Verdict) -> str:
 
 
 def _table(verdict: Verdict, table: str) -> str:
-    return ", ".join(
-        f"{region} {len(items):,} items" for region, items in verdict.contents[table].items()
+    contents = verdict.contents[table]
+    if not any(difference.table == table for difference in verdict.differences):
+        (count,) = {len(items) for items in contents.values()}
+        return f"{count:,} items, equal in {len(contents)} regions"
+    return "DIFFERENT: " + ", ".join(
+        f"{region} {len(items):,} items" for region, items in contents.items()
     )

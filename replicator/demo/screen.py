@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Protocol, Self
 
+from rich import box
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.panel import Panel
@@ -191,9 +192,12 @@ def _header(view: View) -> RenderableType:
 
 def _matrices(view: View) -> RenderableType:
     """One matrix: a row per table and source, a column per target."""
-    matrix = Table(expand=True, header_style="bold")
-    for heading in ("table", "written in", "writes", *(f"→ {region}" for region in REGIONS)):
-        matrix.add_column(heading, justify="right" if heading == "writes" else "left")
+    matrix = Table(expand=True, header_style="bold", box=box.SIMPLE_HEAD)
+    matrix.add_column("table")
+    matrix.add_column("written in", no_wrap=True)
+    matrix.add_column("writes", justify="right")
+    for region in REGIONS:
+        matrix.add_column(f"→ {region}", ratio=1, no_wrap=True)  # one width, so nothing jumps
     for table in TABLES:
         for source in table.writers:
             matrix.add_row(
@@ -211,7 +215,7 @@ def _cell(link: LinkView | None) -> Text:
         return Text("·", style="dim")
     if not link.connected:
         return Text(f"✂ {link.pending or 0:,} waiting", style="bold red")
-    lag = "" if link.lag_ms is None else f" {link.lag_ms:,.0f} ms"
+    lag = "" if link.lag_ms is None else f"  {link.lag_ms:,.0f} ms"
     if link.pending is None:
         return Text("not answering", style="yellow")
     if link.state != "ok":

@@ -243,7 +243,7 @@ class _Cast:
             api=self.apis[region],
             journal=self.journal,
             clock=self.clock,
-            random=random.Random(f"{self.seed}/{region}/{table.name}"),  # noqa: S311 - no secret
+            random=random.Random(f"{self.seed}/{region}/{table.name}"),
         )
 
 

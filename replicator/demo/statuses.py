@@ -76,7 +76,7 @@ def links(statuses: Statuses) -> dict[tuple[str, str, str], Mapping[str, Any]]:
 
 def running(statuses: Statuses) -> bool:
     """Whether every replicator answers and all of its pipelines run."""
-    return all(
+    return bool(statuses) and all(
         status is not None
         and status["pipelines"]
         and all(pipeline["state"] == "running" for pipeline in status["pipelines"])

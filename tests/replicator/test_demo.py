@@ -6,6 +6,7 @@ import asyncio
 import importlib.util
 import io
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -29,6 +30,10 @@ pytestmark = [
     pytest.mark.xdist_group("demo"),
 ]
 
+needs_proc = pytest.mark.skipif(
+    not Path("/proc/self/environ").exists(), reason="processes are looked up in /proc"
+)
+
 IDLER = """
 import json, sys
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -38,7 +43,7 @@ if command == "setup":
 chosen = dict(zip(options[::2], options[1::2]))
 status = {"state": "ok", "pipelines": [
     {"table": "orders", "source": chosen["--source"], "state": "running", "unsettled": 0,
-     "links": []}]}
+     "records": {"conflicts": 0}, "links": []}]}
 
 class Page(BaseHTTPRequestHandler):
     def do_GET(self):
@@ -67,7 +72,7 @@ def plain(shown: io.StringIO) -> PlainLines:
 
 
 def demo_processes(directory: Path) -> list[int]:
-    """The processes whose environment or arguments name this directory. Linux only."""
+    """The processes whose environment or arguments name this directory."""
     found = []
     for process in Path("/proc").glob("[0-9]*"):
         try:
@@ -77,6 +82,26 @@ def demo_processes(directory: Path) -> list[int]:
         if str(directory).encode() in known:
             found.append(int(process.name))
     return found
+
+
+def test_the_demo_ends_with_equal_tables(tmp_path: Path) -> None:
+    """`replicator demo`, as a person starts it: conflicts, an outage, and 0 differences."""
+    demo = subprocess.run(
+        [sys.executable, "-m", "replicator", "demo", "--seconds", "8", "--headless"],
+        capture_output=True,
+        text=True,
+        timeout=110,
+        check=False,
+        env={**os.environ, "TMPDIR": str(tmp_path)},
+    )
+    assert demo.returncode == 0, demo.stdout + demo.stderr
+    assert demo.stderr == ""
+    assert demo.stdout.endswith("\n0 differences\n")
+    assert re.search(r"ap-southeast-2 cut off for [\d.]+ s, caught up [\d.]+ s", demo.stdout)
+    assert re.search(r"lag +p50 [\d,]+ ms, p99 [\d,]+ ms", demo.stdout)
+    assert "checked on 64 keys, holds on 64 in 3 regions" in demo.stdout
+    assert "exactly what its application wrote" in demo.stdout
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_replicator_that_does_nothing_is_found_out(shown: io.StringIO) -> None:
@@ -106,6 +131,7 @@ def test_a_missing_engine_is_told_with_its_remedy(monkeypatch: pytest.MonkeyPatc
         run_demo(seconds=1.0, headless=True, port=None)
 
 
+@needs_proc
 @pytest.mark.parametrize(
     ("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
 )
@@ -139,6 +165,7 @@ def test_a_signal_leaves_nothing_behind(
     assert list(tmp_path.iterdir()) == []
 
 
+@needs_proc
 def test_a_child_that_ignores_the_request_is_killed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -264,6 +264,7 @@ def test_idle_is_said_by_all_or_not_at_all() -> None:
     assert not idle({US: status(US, pending=1)})
     assert not idle({US: status(US, backlog_age_s=None)})
     assert not idle({US: status(US), AP: None})
+    assert not idle({})
     assert not running({US: {"state": "ok", "pipelines": []}})
 
 

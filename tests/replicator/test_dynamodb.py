@@ -81,10 +81,10 @@ def serving() -> Iterator[Service]:
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
 
-        def do_POST(self) -> None:  # noqa: N802 - the base class looks for this name
+        def do_POST(self) -> None:
             content = self.rfile.read(int(self.headers["Content-Length"]))
-            service.received.append((dict(self.headers), json.loads(content)))
-            answer = service.answer
+            said.received.append((dict(self.headers), json.loads(content)))
+            answer = said.answer
             if answer.body is None:
                 self.close_connection = True
                 return
@@ -100,11 +100,11 @@ def serving() -> Iterator[Service]:
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     server.daemon_threads = True
-    service = Service(f"http://127.0.0.1:{server.server_port}")
+    said = Service(f"http://127.0.0.1:{server.server_port}")
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
     try:
-        yield service
+        yield said
     finally:
         server.shutdown()
         thread.join()
@@ -383,10 +383,11 @@ class FakeSts:
         return {"Credentials": credentials}
 
 
-def role_keys(sts: FakeSts, uses: int) -> list[str]:
+def role_keys(sts: FakeSts, uses: int) -> list[str | None]:
     """Use an assumed role so many times, and name the access keys it signed with."""
     session = role_session(cast("Session", sts), "ap-south-1", "arn:aws:iam::1:role/x")
     credentials = session.get_credentials()
+    assert credentials is not None
     return [credentials.get_frozen_credentials().access_key for _ in range(uses)]
 
 

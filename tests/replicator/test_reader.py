@@ -489,7 +489,10 @@ def test_a_shard_that_goes_while_it_fails_is_failing_no_longer() -> None:
     desk = Desk({"a": {}})
 
     async def script() -> None:
-        desk.stream.fail(Call.RECORDS, IteratorExpired("old"), ShardGone("a"), shard="a")
+        await desk.clock.until(lambda: desk.reader.open_shards == 1)
+        desk.stream.fail(Call.RECORDS, IteratorExpired("old"), shard="a")
+        await desk.clock.until(lambda: desk.reader.failing == {"a"})
+        desk.stream.delete("a")
         await desk.clock.until(lambda: desk.ended == ["a"])
         assert desk.reader.failing == frozenset()
 

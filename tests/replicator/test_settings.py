@@ -1,0 +1,401 @@
+"""The configuration: what is accepted, and one clear line for each thing that is not."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from replicator.configuration import load
+from replicator.endpoints import checked_endpoint, is_loopback
+from replicator.errors import ConfigurationError
+from replicator.records import Mode, TtlDeletes
+from replicator.settings import Settings
+from replicator.starter import starter
+
+REGIONS = "[regions.us-east-1]\n[regions.eu-west-1]\n"
+ORDERS = '[tables.orders]\nregions = ["us-east-1", "eu-west-1"]\n'
+SOUND = REGIONS + ORDERS
+
+
+class Directory:
+    """Reads configurations as if they stood in `replicator.toml`."""
+
+    def __init__(self, path: Path) -> None:
+        self._file = path / "replicator.toml"
+
+    def load(self, text: str, environment: Mapping[str, str] | None = None) -> Settings:
+        """Load a text."""
+        self._file.write_text(text)
+        return load(self._file, environment or {})
+
+    def complaints(self, text: str, environment: Mapping[str, str] | None = None) -> list[str]:
+        """Load a text that is not sound; the lines, the file by its name only."""
+        with pytest.raises(ConfigurationError) as raised:
+            self.load(text, environment)
+        return str(raised.value).replace(f"{self._file.parent}/", "").splitlines()
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> Directory:
+    """Give an empty directory."""
+    return Directory(tmp_path)
+
+
+def test_everything_else_has_a_default(directory: Directory) -> None:
+    """Regions and a table are enough; an entry's AWS region is its name."""
+    settings = directory.load(SOUND)
+    orders = settings.tables["orders"]
+    assert settings.regions["eu-west-1"].aws_region == "eu-west-1"
+    assert (orders.mode, orders.marker) == (Mode.MULTI_WRITER, "_replicator")
+    assert orders.ttl_deletes is TtlDeletes.REPLICATE
+    assert (settings.control_table, settings.tombstone_days) == ("replicator-control", 7)
+    assert (settings.future_bound_s, settings.http.url) == (60, "http://127.0.0.1:8080")
+    assert (settings.writer.concurrency, settings.writer.unsettled_records_max) == (32, 10_000)
+
+
+def test_where_every_region_writes_every_region_is_read(directory: Directory) -> None:
+    """In a table with `regions`, each is a source and has all others as targets."""
+    orders = directory.load(SOUND).tables["orders"]
+    assert orders.sources == ("us-east-1", "eu-west-1")
+    assert orders.targets_of("eu-west-1") == ("us-east-1",)
+
+
+def test_one_way_reads_the_source_only(directory: Directory) -> None:
+    """In a table with a `source`, only that region is read."""
+    settings = directory.load(
+        REGIONS
+        + '[tables.ledger]\nsource = "us-east-1"\ntargets = ["eu-west-1"]\n'
+        + 'names = { eu-west-1 = "ledger-copy" }\n'
+    )
+    ledger = settings.tables["ledger"]
+    assert (ledger.mode, ledger.sources) == (Mode.ONE_WAY, ("us-east-1",))
+    assert ledger.targets_of("us-east-1") == ("eu-west-1",)
+    assert settings.table_name("ledger", "us-east-1") == "ledger"
+    assert settings.table_name("ledger", "eu-west-1") == "ledger-copy"
+
+
+def test_settings_are_frozen(directory: Directory) -> None:
+    """A setting that was read cannot be changed."""
+    settings = directory.load(SOUND)
+    with pytest.raises(ValueError, match="frozen"):
+        settings.http.port = 1
+
+
+@pytest.mark.parametrize("source", [None, "eu-west-1"])
+def test_the_starter_is_sound(directory: Directory, source: str | None) -> None:
+    """What `init` writes can be read, whichever names it is given."""
+    regions = ["us-east-1", "eu-west-1", "ap-south-1"]
+    settings = directory.load(starter(regions=regions, table="my.table", source=source))
+    assert set(settings.tables["my.table"].members) == set(regions)
+
+
+def test_every_commented_key_of_the_starter_works(directory: Directory) -> None:
+    """What the starter shows as a comment is accepted once the comment is taken off."""
+    text = starter(regions=["us-east-1", "eu-west-1"], table="orders", source=None)
+    commented = ["control_table", "future_bound_s", "tombstone_days", "names", "ttl_deletes"]
+    commented += ["marker", "[http]", "host", "port", "[reader]", "poll_idle_s"]
+    commented += ["describe_interval_s", "[writer]", "concurrency", "unsettled_records_max"]
+    for key in commented:
+        assert f"\n# {key}" in text
+        text = text.replace(f"\n# {key}", f"\n{key}")
+    assert directory.load(text).table_name("orders", "eu-west-1") == "orders-copy"
+
+
+def test_the_environment_stands_above_the_file(directory: Directory) -> None:
+    """A variable names a key by its path, a name within it with `_` for each other sign."""
+    settings = directory.load(
+        SOUND + "[http]\nport = 1234\n",
+        {
+            "REPLICATOR_HTTP__PORT": "9090",
+            "REPLICATOR_CONTROL_TABLE": "state",
+            "REPLICATOR_REGIONS__US_EAST_1__ENDPOINT_URL": "http://127.0.0.1:4566",
+            "replicator_regions__eu-west-1__profile": "other",
+            "REPLICATOR_TABLES__ORDERS__NAMES__EU_WEST_1": "orders-copy",
+            "HTTP__PORT": "1",
+        },
+    )
+    assert (settings.http.port, settings.control_table) == (9090, "state")
+    assert settings.regions["us-east-1"].endpoint_url == "http://127.0.0.1:4566"
+    assert settings.regions["eu-west-1"].profile == "other"
+    assert settings.table_name("orders", "eu-west-1") == "orders-copy"
+
+
+def test_the_environment_gives_sections_as_json(directory: Directory) -> None:
+    """A list or a whole section is JSON, and then needs no entry in the file."""
+    settings = directory.load(
+        "",
+        {
+            "REPLICATOR_REGIONS": '{"us-east-1": {}, "eu-west-1": {}}',
+            "REPLICATOR_TABLES": '{"orders": {"regions": ["us-east-1", "eu-west-1"]}}',
+        },
+    )
+    assert settings.tables["orders"].members == ("us-east-1", "eu-west-1")
+
+
+def test_variables_of_others_are_left_alone(directory: Directory) -> None:
+    """Kubernetes sets such variables for a service called replicator."""
+    others = {"REPLICATOR_PORT": "tcp://10.0.0.1:80", "REPLICATOR_SERVICE_HOST": "10.0.0.1"}
+    assert directory.load(SOUND, others).http.port == 8080
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "complaint"),
+    [
+        ("HTTP__PRT", "1", 'http.prt: unknown key; did you mean "port"?'),
+        ("CONTROL_TABEL", "x", 'names no key; did you mean "control_table"?'),
+        ("HTPP__PORT", "1", 'names no key; did you mean "http"?'),
+        ("HTTP__PORT", "many", "http.port: should be a valid integer, not 'many'"),
+        ("REGIONS", "{", "is not JSON: Expecting property name enclosed in double quotes"),
+        (
+            "REGIONS__EU_WEST_2__PROFILE",
+            "x",
+            'names no entry of the file; add it to the file; did you mean "eu-west-1"?',
+        ),
+    ],
+)
+def test_a_wrong_variable_is_named(
+    directory: Directory, name: str, value: str, complaint: str
+) -> None:
+    """What the environment got wrong is not blamed on the file."""
+    (line,) = directory.complaints(SOUND, {f"REPLICATOR_{name}": value})
+    assert line.startswith(f"REPLICATOR_{name}: {complaint}")
+
+
+def test_a_variable_that_fits_two_entries_is_refused(directory: Directory) -> None:
+    """Which of two names was meant is never guessed."""
+    regions = '[regions."a.b"]\naws_region = "us-east-1"\n[regions.a_b]\naws_region = "eu-west-1"\n'
+    text = regions + '[tables.orders]\nregions = ["a.b", "a_b"]\n'
+    (line,) = directory.complaints(text, {"REPLICATOR_REGIONS__A_B__PROFILE": "x"})
+    assert line == (
+        'REPLICATOR_REGIONS__A_B__PROFILE: fits "a.b" and "a_b"; set it in the file instead'
+    )
+
+
+WRONG = {
+    "unknown region": (
+        REGIONS + '[tables.orders]\nregions = ["us-east-1", "eu-west-2"]\n',
+        (
+            'tables.orders.regions: "eu-west-2" is no region; add [regions.eu-west-2]; '
+            'did you mean "eu-west-1"?'
+        ),
+    ),
+    "unknown key": (
+        SOUND + 'markr = "m"\n',
+        'tables.orders.markr: unknown key; did you mean "marker"?',
+    ),
+    "unknown section": (SOUND + "[htp]\n", 'htp: unknown key; did you mean "http"?'),
+    "not yet there": (
+        SOUND + "write_rate = 5\n",
+        (
+            "tables.orders.write_rate: unknown key; known: marker, names, regions, source, "
+            "targets, ttl_deletes"
+        ),
+    ),
+    "key that pydantic would take": (
+        '_env_file = "x"\n' + SOUND,
+        (
+            "_env_file: unknown key; known: control_table, future_bound_s, http, reader, regions, "
+            "tables, tombstone_days, writer"
+        ),
+    ),
+    "one region": (
+        REGIONS + '[tables.orders]\nregions = ["us-east-1"]\n',
+        (
+            "tables.orders.regions: has fewer than two regions; nothing would be replicated; "
+            "add another"
+        ),
+    ),
+    "source among targets": (
+        REGIONS + '[tables.orders]\nsource = "us-east-1"\ntargets = ["us-east-1", "eu-west-1"]\n',
+        'tables.orders.targets: "us-east-1" is the source; remove it from the targets',
+    ),
+    "listed twice": (
+        REGIONS + '[tables.orders]\nregions = ["us-east-1", "eu-west-1", "eu-west-1"]\n',
+        'tables.orders.regions: "eu-west-1" is listed more than once; list it once',
+    ),
+    "both forms": (
+        SOUND + 'source = "us-east-1"\n',
+        (
+            "tables.orders: has regions as well as source or targets; drop regions unless every "
+            "region writes"
+        ),
+    ),
+    "neither form": (
+        REGIONS + "[tables.orders]\n",
+        (
+            'tables.orders: names no regions; add regions = ["…", "…"], or source = "…" and '
+            'targets = ["…"]'
+        ),
+    ),
+    "no target": (
+        REGIONS + '[tables.orders]\nsource = "us-east-1"\n',
+        'tables.orders: has a source but no targets; add targets = ["…"]',
+    ),
+    "no source": (
+        REGIONS + '[tables.orders]\ntargets = ["us-east-1"]\n',
+        'tables.orders: has targets but no source; add source = "…"',
+    ),
+    "name for another region": (
+        SOUND + 'names = { us-west-1 = "other" }\n',
+        'tables.orders.names: "us-west-1" is no region of this table; did you mean "us-east-1"?',
+    ),
+    "name that no table can have": (
+        SOUND + 'names = { us-east-1 = "a b" }\n',
+        (
+            "tables.orders.names.us-east-1: 'a b' is no table's name; use 3 to 255 letters, "
+            "digits, '.', '_', '-'"
+        ),
+    ),
+    "wrong choice": (
+        SOUND + 'ttl_deletes = "drop"\n',
+        "tables.orders.ttl_deletes: should be 'replicate' or 'ignore', not 'drop'",
+    ),
+    "wrong type": (
+        SOUND + "[http]\nport = []\n",
+        "http.port: should be a valid integer, not []",
+    ),
+    "empty marker": (
+        SOUND + 'marker = ""\n',
+        "tables.orders.marker: an attribute's name has 1 to 255 bytes",
+    ),
+    "short retention": (
+        "tombstone_days = 0.5\n" + SOUND,
+        "tombstone_days: should be greater than or equal to 1, not 0.5",
+    ),
+    "open to others": (
+        SOUND + '[http]\nhost = "0.0.0.0"\n',
+        (
+            "http.host: '0.0.0.0' is open to others, and this version has no access token; use "
+            "127.0.0.1 and reach it through a tunnel"
+        ),
+    ),
+    "not an AWS region": (
+        '[regions.main]\n[regions.us-east-1]\n[tables.orders]\nregions = ["main", "us-east-1"]\n',
+        "regions.main.aws_region: 'main' is no AWS region; set it like aws_region = \"us-east-1\"",
+    ),
+    "name with a separator": (
+        SOUND + '[regions."a#b"]\naws_region = "us-east-2"\n',
+        "regions.\"a#b\": 'a#b' is no region's name; use up to 64 letters, digits, '.', '_', '-'",
+    ),
+    "two names for one place": (
+        SOUND + '[regions.again]\naws_region = "us-east-1"\n',
+        (
+            "regions.again: is the same endpoint, AWS region, profile and role as region "
+            '"us-east-1", so both are one; change or remove this entry'
+        ),
+    ),
+    "one table in two entries": (
+        SOUND + '[tables.copy]\nsource = "us-east-1"\ntargets = ["eu-west-1"]\n'
+        'names = { eu-west-1 = "orders" }\n',
+        'tables.copy: "orders" in eu-west-1 belongs to table "orders"; remove one',
+    ),
+    "the control table": (
+        'control_table = "orders"\n' + SOUND.replace(', "eu-west-1"', ', "eu-west-1"'),
+        'tables.orders: "orders" in us-east-1 is the control table; rename one of the two',
+    ),
+    "wrong role": (
+        SOUND.replace("[regions.eu-west-1]", '[regions.eu-west-1]\nrole_arn = "admin"'),
+        (
+            "regions.eu-west-1.role_arn: 'admin' is no role; write it like "
+            '"arn:aws:iam::123456789012:role/name"'
+        ),
+    ),
+    "not a section": ("regions = 3\n" + ORDERS, "regions: should be a section with keys, not 3"),
+    "no table": (REGIONS + "[tables]\n", "tables: no table is named; add [tables.NAME]"),
+}
+
+
+@pytest.mark.parametrize(("text", "complaint"), WRONG.values(), ids=WRONG.keys())
+def test_what_is_wrong_is_one_line(directory: Directory, text: str, complaint: str) -> None:
+    """A line names the file, the key and the remedy."""
+    assert f"replicator.toml: {complaint}" in directory.complaints(text)
+    assert all(line.startswith("replicator.toml: ") for line in directory.complaints(text))
+
+
+def test_several_errors_are_several_lines(directory: Directory) -> None:
+    """Whoever mends a file need not run once per error."""
+    text = SOUND + 'marker = ""\nttl = 1\n[http]\nport = 0\n[reader]\npoll_idle_s = nan\n'
+    assert len(directory.complaints(text)) == 4
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("a = [", "replicator.toml: is not TOML: Invalid value (at end of document)"),
+        ("a = 1\na = 2", "replicator.toml: is not TOML: Cannot overwrite a value"),
+    ],
+)
+def test_a_malformed_file_says_where(directory: Directory, text: str, complaint: str) -> None:
+    """What cannot be parsed is one line with its place in the file."""
+    (line,) = directory.complaints(text)
+    assert line.startswith(complaint)
+
+
+def test_a_missing_file_names_the_way_to_one(tmp_path: Path) -> None:
+    """Without a file the line says how to come by one."""
+    with pytest.raises(ConfigurationError, match="not found; write one with `replicator init`"):
+        load(tmp_path / "replicator.toml", {})
+    with pytest.raises(ConfigurationError, match="cannot be read"):
+        load(tmp_path, {})
+
+
+def test_a_file_in_another_encoding_is_refused(tmp_path: Path) -> None:
+    """TOML is UTF-8."""
+    file = tmp_path / "replicator.toml"
+    file.write_bytes(b'a = "\xff"')
+    with pytest.raises(ConfigurationError, match="save it as UTF-8"):
+        load(file, {})
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://dynamodb.eu-west-1.amazonaws.com",
+        "https://vpce-1.dynamodb.example:8443/",
+        "http://127.0.0.1:4566",
+        "http://localhost:8000",
+        "http://[::1]:8000",
+    ],
+)
+def test_an_endpoint_may_be_https_or_loopback(url: str) -> None:
+    """Data goes encrypted, or does not leave the machine."""
+    assert checked_endpoint(url) == url
+
+
+@pytest.mark.parametrize(
+    ("url", "complaint"),
+    [
+        ("http://dynamodb.example.com", "plain http is for loopback only"),
+        ("http://10.0.0.7:8000", "plain http is for loopback only"),
+        ("http://0.0.0.0:8000", "plain http is for loopback only"),
+        ("http://localhost.evil.example", "plain http is for loopback only"),
+        ("https://169.254.169.254", "link-local"),
+        ("https://2852039166", "link-local"),
+        ("https://0xa9fea9fe", "link-local"),
+        ("https://169.16689662", "link-local"),
+        ("https://[fe80::1%25eth0]", "link-local"),
+        ("https://[::ffff:169.254.169.254]", "link-local"),
+        ("https://[fd00:ec2::254]", "link-local"),
+        ("ftp://127.0.0.1", "is no endpoint"),
+        ("ftp://user:secret@127.0.0.1", "takes no user"),
+        ("127.0.0.1:8000", "is no endpoint"),
+        ("https://", "is no endpoint"),
+        ("https://[::1", "is no endpoint"),
+        ("https://host:99999", "is no endpoint"),
+        ("https://user:secret@host", "takes no user"),
+        ("https://host/path", "leave out the rest"),
+        ("https://host?x=1", "leave out the rest"),
+    ],
+)
+def test_an_endpoint_that_data_must_not_go_to_is_refused(url: str, complaint: str) -> None:
+    """Neither plain http over a network, nor an address that serves credentials."""
+    with pytest.raises(ValueError, match=complaint):
+        checked_endpoint(url)
+
+
+def test_loopback_is_judged_by_spelling_only() -> None:
+    """A name that might resolve to loopback is not loopback."""
+    assert all(is_loopback(host) for host in ("localhost", "127.0.0.1", "127.9.9.9", "::1"))
+    assert not any(is_loopback(host) for host in ("", "127.0.0.1.example", "::", "localhost."))
