@@ -221,7 +221,7 @@ def _adopt(
 
 
 def _above(version: Version, beneath: Version | None, standing: Version | None) -> Version:
-    """The version of a write to be put back: above the tombstone, if that lies above what stands."""
+    """The version of a write to be put back: above the tombstone, if what stands is beneath it."""
     if beneath is None or is_beaten(beneath, standing):
         return version
     return version.lifted(beneath.time_us + 1)

@@ -103,6 +103,7 @@ class _Voyage:
     entry: _Entry
     release: bool
     remaining: int
+    contended: bool
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -128,6 +129,16 @@ class DeliverTask:
 
     def start(self) -> Steps[Delivery]:
         return self.plan.deliver(self.region, self.shipment)
+
+    def note_conflict(self) -> bool:
+        """Note that the write was decided against a concurrent one; whether that is news.
+
+        One write that wins over the same rival in several targets is one conflict.
+        """
+        news = not any(voyage.contended for voyage in self.voyages)
+        for voyage in self.voyages:
+            voyage.contended = True
+        return news
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -223,7 +234,7 @@ class Flow:
         shipment = result.shipment
         if shipment is None or not self._links:
             return tasks + self._arrived(task.entry, result.release)
-        voyage = _Voyage(task.entry, result.release, len(self._links))
+        voyage = _Voyage(task.entry, result.release, len(self._links), result.conflict)
         for target in self._links:
             started = self._ship(target, shipment, voyage)
             if started is not None:

@@ -247,7 +247,7 @@ class _Session:
                 link.duplicate += 1
             case Effect.STALE | Effect.YIELDED:
                 link.stale += 1
-        if is_conflict(task.shipment, delivery):
+        if is_conflict(task.shipment, delivery) and task.note_conflict():
             self._stats.records.conflicts += 1
         return self._flow.delivered(task)
 
