@@ -12,7 +12,7 @@ This module must not know what a record was, nor who carries out an operation.
 from __future__ import annotations
 
 from collections.abc import Generator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Any, TypeAlias, TypeVar
 
@@ -31,7 +31,6 @@ from conflict.operations import (
     RaiseTombstone,
     ReadState,
     Stamp,
-    believed,
 )
 from conflict.origin import Change
 from conflict.resolve import is_beaten, is_buried
@@ -60,7 +59,6 @@ class Shipment:
     version: Version
     item: Item | None
     created_us: int
-    limit_us: int
     base: Version | None = None
     fresh: bool = False
 
@@ -105,7 +103,6 @@ def shipment_of(change: Change, version: Version, item: Item | None) -> Shipment
         version=version,
         item=item,
         created_us=change.created_us,
-        limit_us=change.limit_us,
         base=base_of(change),
         fresh=change.fresh,
     )
@@ -134,8 +131,16 @@ def is_conflict(shipment: Shipment, delivery: Delivery) -> bool:
 
 
 def newest(waiting: Shipment, incoming: Shipment) -> Shipment:
-    """Which of two shipments of a key a target still needs: the one that wins there."""
-    return waiting if order(waiting.version) > order(incoming.version) else incoming
+    """Which of two shipments of a key a target still needs: the one that wins there.
+
+    It knows what the replaced one had overwritten, unless it has seen something foreign itself.
+    """
+    if order(waiting.version) > order(incoming.version):
+        return waiting
+    base = incoming.base
+    if base is None or base.origin == incoming.version.origin:
+        base = waiting.base
+    return replace(incoming, base=base, fresh=waiting.fresh)
 
 
 def bring(region: str, shipment: Shipment, *, own: bool) -> Steps[Delivery]:
@@ -156,7 +161,7 @@ def bring(region: str, shipment: Shipment, *, own: bool) -> Steps[Delivery]:
         if outcome.done:
             return Delivery(Effect.APPLIED, current.version if current else None)
     for _ in range(ATTEMPTS_MAX):
-        standing = believed(current.marker, shipment.limit_us) if current else None
+        standing = current.version if current else None
         if own and current is not None and is_ours(region, standing):
             return Delivery(Effect.YIELDED)
         if is_beaten(version, standing):
@@ -179,13 +184,11 @@ def bury(region: str, shipment: Shipment, *, own: bool) -> Steps[Delivery]:
     higher: Version | None = yield RaiseTombstone(region, shipment.key, version)
     if is_buried(version, higher):
         return Delivery(Effect.STALE)
-    displaced = yield from take_out(region, shipment.key, version, shipment.limit_us, own=own)
+    displaced = yield from take_out(region, shipment.key, version, own=own)
     return Delivery(Effect.APPLIED if higher is None else Effect.DUPLICATE, displaced)
 
 
-def take_out(
-    region: str, key: Key, deleted: Version, limit_us: int, *, own: bool
-) -> Steps[Version | None]:
+def take_out(region: str, key: Key, deleted: Version, *, own: bool) -> Steps[Version | None]:
     """Remove what stands beneath a delete, marking it first; returns the version it removed.
 
     `own`: the region is policing itself, and leaves what its own application wrote.
@@ -195,7 +198,7 @@ def take_out(
     for _ in range(ATTEMPTS_MAX):
         if current is None:
             return None
-        standing = believed(current.marker, limit_us)
+        standing = current.version
         if (own and is_ours(region, standing)) or is_buried(deleted, standing):
             return None
         if standing != mark:
@@ -216,11 +219,11 @@ def is_ours(region: str, standing: Version | None) -> bool:
 
 
 def _as_replicated(shipment: Shipment) -> Item:
-    """A settled write becomes a replicated one where it arrives; a carried version stays."""
+    """Where it arrives it is a replicator's write, whoever stamped it at its origin."""
     assert shipment.item is not None
-    if shipment.version.kind is Kind.SETTLED:
-        return shipment.item.stamped(shipment.version.of_kind(Kind.REPLICATED))
-    return shipment.item
+    if shipment.version.kind is Kind.REPLICATED:
+        return shipment.item
+    return shipment.item.stamped(shipment.version.of_kind(Kind.REPLICATED))
 
 
 def still(current: Item | None) -> Absent | Holds:

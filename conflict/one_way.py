@@ -40,7 +40,7 @@ from conflict.operations import (
 )
 from conflict.origin import Change
 from conflict.resolve import is_beaten, is_buried
-from conflict.version import Kind, Version, after_own
+from conflict.version import Kind, Version, after_own, order
 
 
 def settle_one_way(home: str, change: Change) -> Steps[Settlement]:
@@ -53,10 +53,8 @@ def settle_one_way(home: str, change: Change) -> Steps[Settlement]:
         return NOTHING_TO_SHIP
     item: Item | None = change.new
     if item is None and change.nature.is_local_put:
-        item = yield Get(home, change.key)
-        if item is None:
-            return NOTHING_TO_SHIP  # gone since: its REMOVE follows
-    time_us = max(change.created_us, change.floor_us)
+        item = yield Get(home, change.key)  # gone since: so it is in the targets
+    time_us = max(change.created_us, change.earliest_us)
     version = Version(time_us, home, change.sequence, Kind.REPLICATED)
     return Settlement(shipment_of(change, version, item.stamped(version) if item else None))
 
@@ -82,24 +80,35 @@ def newest_one_way(waiting: Shipment, incoming: Shipment) -> Shipment:
 
 
 def _bring_one_way(target: str, shipment: Shipment, item: Item) -> Steps[Delivery]:
+    if shipment.fresh:
+        return (yield from _settle_in(target, shipment, item, None))
+    outcome: Outcome = yield Put(target, shipment.key, item, Older(shipment.version))
+    current = outcome.item
+    if outcome.done:
+        return Delivery(Effect.APPLIED, current.version if current else None)
+    return (yield from _settle_in(target, shipment, item, current))
+
+
+def _settle_in(
+    target: str, shipment: Shipment, item: Item, current: Item | None
+) -> Steps[Delivery]:
+    """Put an item where `current` was seen, unless what stands or the tombstone is newer."""
     key, version = shipment.key, shipment.version
-    current: Item | None = None
-    if not shipment.fresh:
-        outcome: Outcome = yield Put(target, key, item, Older(version))
-        current = outcome.item
-        if outcome.done:
-            return Delivery(Effect.APPLIED, current.version if current else None)
     for _ in range(ATTEMPTS_MAX):
         standing = current.version if current else None
         version = after_own(version, standing)
         if is_beaten(version, standing):
+            if order(standing) == order(version):
+                yield from _look_again(target, key, version)  # our own put, whose answer was lost
             return beaten(standing, version)
         if standing is None:
             state: KeyState = yield ReadState(target, key)
             version = after_own(version, state.tombstone)
-            if is_buried(version, state.tombstone):
+            if state.tombstone is not None and is_buried(version, state.tombstone):
+                if shipment.fresh:  # nothing was looked at yet: our own put may stand there
+                    yield Delete(target, key, Older(state.tombstone))
                 return Delivery(Effect.STALE)
-        outcome = yield Put(target, key, item.stamped(version), still(current))
+        outcome: Outcome = yield Put(target, key, item.stamped(version), still(current))
         if outcome.done:
             if standing is None:
                 yield from _look_again(target, key, version)
@@ -112,7 +121,7 @@ def _look_again(target: str, key: Key, version: Version) -> Steps[None]:
     """A delete may have come between the look at the tombstone and the put."""
     state: KeyState = yield ReadState(target, key)
     tombstone = state.tombstone
-    if tombstone is not None and is_buried(version, tombstone):
+    if tombstone is not None and is_buried(after_own(version, tombstone), tombstone):
         yield Delete(target, key, Older(tombstone))
 
 
@@ -120,6 +129,8 @@ def _bury_one_way(target: str, shipment: Shipment) -> Steps[Delivery]:
     key, version = shipment.key, shipment.version
     for _ in range(ATTEMPTS_MAX):
         higher: Version | None = yield RaiseTombstone(target, key, version)
+        if higher is not None and _is_same_write(higher, version):
+            version = higher  # run again: this delete was lifted before
         lifted = after_own(version, higher)
         if is_buried(lifted, higher):
             return Delivery(Effect.STALE)
@@ -139,3 +150,7 @@ def _bury_one_way(target: str, shipment: Shipment) -> Steps[Delivery]:
             return Delivery(Effect.STALE)
         version = lifted
     raise Contended
+
+
+def _is_same_write(one: Version, other: Version) -> bool:
+    return (one.origin, one.sequence) == (other.origin, other.sequence)

@@ -32,15 +32,19 @@ class Key:
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """An item: its image without the marker, and the marker's raw value (None: it carries none)."""
+    """An item: its image without the marker, and the marker's raw value (None: it carries none).
+
+    `doubted`: the marker states a version from too far ahead, see `judged`.
+    """
 
     image: Image
     marker: AttributeValue | None
+    doubted: bool = False
 
     @property
     def version(self) -> Version | None:
-        """What the marker states; None for no marker and for one that states nothing."""
-        return version_of(self.marker)
+        """What the marker states; None for no marker, and for one that states nothing credible."""
+        return None if self.doubted else version_of(self.marker)
 
     def stamped(self, version: Version) -> Item:
         """The same image under another version."""
@@ -60,16 +64,29 @@ def version_of(marker: AttributeValue | None) -> Version | None:
     return parse(text) if isinstance(text, str) else None
 
 
-def believed(marker: AttributeValue | None, limit_us: int) -> Version | None:
-    """The version that a marker states, None for an application's stamp from beyond `limit_us`.
+REPLICATOR_SLACK_US = 3_600_000_000
+"""How much further ahead than an application's the stamp of a replicator may lie: an hour.
 
-    A replicator never gives a version from the future, so only an application's own stamp can
-    come from a clock that is far ahead. Such a stamp counts as no stamp, everywhere alike.
+A replicator gives no version beyond its own clock's bound, so one that lies further ahead is a
+forgery or a copy. The slack is for clocks: AWS refuses a request whose clock is minutes off.
+Source: IAM, Signature Version 4, "requests must reach AWS within five minutes".
+"""
+
+
+def judged(item: Item | None, limit_us: int) -> Item | None:
+    """The item as it is to be believed at the moment it was read.
+
+    `limit_us`: the present time and the bound on the future. A version from beyond it counts as
+    none: its item is taken for one that its application wrote without a version. The moment
+    matters: a stamp that was doubted becomes credible when its time comes, so whoever reads judges
+    then, never by an older limit.
     """
-    version = version_of(marker)
-    if version is not None and version.kind is Kind.APPLICATION and version.time_us > limit_us:
-        return None
-    return version
+    version = None if item is None else version_of(item.marker)
+    if item is None or version is None or version.time_us <= limit_us:
+        return item
+    if version.kind is not Kind.APPLICATION and version.time_us <= limit_us + REPLICATOR_SLACK_US:
+        return item
+    return Item(item.image, item.marker, doubted=True)
 
 
 @dataclass(frozen=True, slots=True)

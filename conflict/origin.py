@@ -15,7 +15,7 @@ go back, and was not put there by this region's own application.
     any other    item gone                          DELETED   a local delete
     images equal                                    UNCHANGED (some engines tell such; AWS does not)
 
-This module must not know tables, shards or time beyond the limit it is handed.
+This module must not know tables, shards or clocks.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
-from conflict.operations import Item, Key, believed
+from conflict.operations import Item, Key
 from conflict.version import Kind, Version, order
 
 
@@ -66,21 +66,19 @@ class Nature(Enum):
 class Change:
     """One stream record, ready for the protocol.
 
-    `created_us` is the record's time, already bounded; `limit_us` the time beyond which an
-    application's stamp is not believed; `fresh`: the write created the item; `floor_us` and
-    `base` come from the records that this one replaces (coalescing): the latest time they had
-    seen, and the version that the first of them overwrote.
+    `created_us` is the record's time, already bounded; `fresh`: the write created the item;
+    `earliest_us` and `base` come from the records that this one replaces (coalescing): the
+    earliest time after them, and the version that the first of them overwrote.
     """
 
     key: Key
     sequence: int
     created_us: int
-    limit_us: int
     nature: Nature
     old: Item | None
     new: Item | None
     fresh: bool = False
-    floor_us: int = -1
+    earliest_us: int = -1
     base: Version | None = None
 
 
@@ -89,7 +87,7 @@ def moved(old: Version | None, new: Version | None) -> bool:
     return new is not None and new != old and (old is None or order(new) >= order(old))
 
 
-def classify(home: str, old: Item | None, new: Item | None, limit_us: int) -> Nature:
+def classify(home: str, old: Item | None, new: Item | None) -> Nature:
     """Tell what a record of region `home` is by its images (None: there was or is no item)."""
     if new is None:
         before = None if old is None else old.version
@@ -97,8 +95,8 @@ def classify(home: str, old: Item | None, new: Item | None, limit_us: int) -> Na
         return Nature.TAKEN_OUT if taken_out else Nature.DELETED
     if old is not None and old.marker == new.marker and old.image == new.image:
         return Nature.UNCHANGED
-    after = believed(new.marker, limit_us)
-    if after is None or not moved(believed(old.marker, limit_us) if old else None, after):
+    after = new.version
+    if after is None or not moved(old.version if old else None, after):
         return Nature.WRITTEN
     return _nature_of_moved(home, after)
 

@@ -25,6 +25,7 @@ This module must not know who carries out an operation, when, or how often.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import assert_never
 
 from conflict.merge import (
@@ -54,11 +55,10 @@ from conflict.operations import (
     ReadState,
     Release,
     Stamp,
-    believed,
 )
 from conflict.origin import Change, Nature
 from conflict.resolve import is_beaten, is_buried
-from conflict.version import Kind, Version, local_version, order
+from conflict.version import Kind, Version, earliest_after, local_version, order
 
 
 def settle(home: str, change: Change) -> Steps[Settlement]:
@@ -67,11 +67,13 @@ def settle(home: str, change: Change) -> Steps[Settlement]:
         case Nature.UNCHANGED | Nature.SETTLED:
             return NOTHING_TO_SHIP
         case Nature.MARKED:
-            yield Delete(home, change.key, Holds(_new(change).marker))
+            yield from _finish_taking_out(home, change)
             return NOTHING_TO_SHIP
         case Nature.ARRIVED:
             yield from _police(home, change)
-            return NOTHING_TO_SHIP
+            return (
+                (yield from _decide_held(home, change)) if _was_marked(change) else NOTHING_TO_SHIP
+            )
         case Nature.TAKEN_OUT:
             return (yield from _decide_held(home, change))
         case Nature.DELETED:
@@ -89,13 +91,37 @@ def release(home: str, change: Change) -> Steps[None]:
     yield Release(home, change.key, change.sequence)
 
 
+def _finish_taking_out(home: str, change: Change) -> Steps[None]:
+    """A replicator has marked the item: see the deletion through.
+
+    If the mark was put on a write that had no version yet, the deleter cannot have seen it. If that
+    write created the item anew, it follows the delete whose mark this is (a delivery run again), or
+    was made beside it: it is to rise above.
+    """
+    yield Delete(home, change.key, Holds(_new(change).marker))
+    mark = _new(change).version
+    if mark is None or change.old is None or change.old.version is not None:
+        return
+    state: KeyState = yield ReadState(home, change.key)
+    held = _held_before(state, change)
+    version = held.version if held else None
+    if held is not None and version is not None and version.kind is Kind.SETTLED:
+        yield Hold(home, change.key, held.stamped(version.lifted(mark.time_us + 1)))
+
+
+def _was_marked(change: Change) -> bool:
+    """Whether what arrived took the place of a marked item: no REMOVE will tell of that one."""
+    before = change.old.version if change.old else None
+    return before is not None and before.kind is Kind.REMOVING
+
+
 def _police(home: str, change: Change) -> Steps[None]:
     """An echo: take it out if it landed beneath a delete that this region knows of."""
     state: KeyState = yield ReadState(home, change.key)
     arrived = _new(change).version
     tombstone = state.tombstone
     if tombstone is not None and is_buried(arrived, tombstone):
-        yield from take_out(home, change.key, tombstone, change.limit_us, own=True)
+        yield from take_out(home, change.key, tombstone, own=True)
 
 
 def _decide_held(home: str, change: Change) -> Steps[Settlement]:
@@ -116,7 +142,7 @@ def _settle_delete(home: str, change: Change) -> Steps[Settlement]:
     held = _held_before(state, change)
     version = local_version(
         created_us=change.created_us,
-        floor_us=_floor(change, held),
+        earliest_us=_earliest(change, held),
         origin=home,
         sequence=change.sequence,
         kind=Kind.APPLICATION,
@@ -132,33 +158,38 @@ def _settle_delete(home: str, change: Change) -> Steps[Settlement]:
 def _settle_expiry(home: str, change: Change) -> Steps[Settlement]:
     """The time-to-live service deleted the item, and each region is to expire its own copy.
 
-    Nothing is shipped. The version that expired stays here as a tombstone, so that an item
-    re-created by this region rises above the copies that stand elsewhere.
+    The delete is not shipped. The version that expired stays here as a tombstone, so that an item
+    re-created by this region rises above the copies that stand elsewhere. A write that expired
+    before it could be stamped was held, and goes out now: the others expire it themselves.
     """
     state: KeyState = yield ReadState(home, change.key)
     held = _held_before(state, change)
-    floor_us = _floor(change, held)
     expired = change.old.version if change.old else None
+    foreign = not is_ours(home, expired)
+    if held is not None and not foreign and order(held.version) > order(expired):
+        expired = held.version
     if expired is None:
-        expired = local_version(
-            created_us=change.created_us,
-            floor_us=floor_us,
-            origin=home,
-            sequence=change.sequence,
-            kind=Kind.APPLICATION,
-        )
-    yield RaiseTombstone(home, change.key, expired.of_kind(Kind.APPLICATION))
-    return Settlement(release=held is not None)
+        return NOTHING_TO_SHIP  # it never had a version, so no copy of it stands anywhere
+    carried = expired.kind is Kind.APPLICATION
+    kind = Kind.REPLICATED if carried else Kind.APPLICATION  # see _is_later_delete
+    yield RaiseTombstone(home, change.key, expired.of_kind(kind))
+    if held is None:
+        return NOTHING_TO_SHIP
+    if foreign:  # it was not the held write that expired
+        return (yield from _decide_held(home, change))
+    return Settlement(_shipped(change, held), release=True)
 
 
 def _settle_put(home: str, change: Change) -> Steps[Settlement]:
+    if _new(change).doubted:
+        change = yield from _judge_again(home, change)
     state: KeyState = yield ReadState(home, change.key)
     held = _held_before(state, change)
-    floor_us = _floor(change, held)
+    earliest_us = _earliest(change, held)
     carried = _carried(change, held)
     version = carried or local_version(
         created_us=change.created_us,
-        floor_us=floor_us,
+        earliest_us=earliest_us,
         origin=home,
         sequence=change.sequence,
         kind=Kind.SETTLED,
@@ -166,7 +197,7 @@ def _settle_put(home: str, change: Change) -> Steps[Settlement]:
     lift_us = 0
     tombstone = state.tombstone
     if tombstone is not None and is_buried(version, tombstone):
-        if tombstone.origin == home and tombstone.sequence > change.sequence:
+        if _is_later_delete(home, change, tombstone):
             return NOTHING_TO_SHIP  # a replay: this region has deleted it since
         carried, lift_us = None, tombstone.time_us + 1
         if tombstone.origin == home:  # written after this region's own delete
@@ -180,6 +211,28 @@ def _settle_put(home: str, change: Change) -> Steps[Settlement]:
     return Settlement(_shipped(change, item), release=held is not None, conflict=conflict)
 
 
+def _is_later_delete(home: str, change: Change, tombstone: Version) -> bool:
+    """Whether the region's own application has deleted the item after this write.
+
+    That of a stamp which an application carried is no stream's; the tombstone of its expiry says so
+    by its kind.
+    """
+    by_application = tombstone.origin == home and tombstone.kind is Kind.APPLICATION
+    return by_application and tombstone.sequence > change.sequence
+
+
+def _judge_again(home: str, change: Change) -> Steps[Change]:
+    """A stamp that was doubted when the record was read may be credible by now, and to others.
+
+    Then it is a version that this write has to rise above.
+    """
+    written = _new(change)
+    current: Item | None = yield Get(home, change.key)
+    if current is None or current.doubted or current.marker != written.marker:
+        return change
+    return replace(change, new=Item(written.image, written.marker))
+
+
 def _adopt(
     home: str, change: Change, version: Version, beneath: Version | None
 ) -> Steps[tuple[Item, bool] | None]:
@@ -188,17 +241,19 @@ def _adopt(
     Returns the item to ship and whether foreign content was contended with, or None where a later
     local record replaces it. `beneath` is a foreign tombstone that the write stands over.
     """
-    written = _new(change)
-    marker = written.marker
+    written = standing_item = _new(change)
     lift_us = beneath.time_us + 1 if beneath is not None else 0
     for _ in range(ATTEMPTS_MAX):
-        standing = believed(marker, change.limit_us)
+        marker, standing = standing_item.marker, standing_item.version
         as_written = marker == written.marker
+        if change.fresh and _is_being_taken_out(version, standing):
+            yield Hold(home, change.key, _to_hold(change, version))
+            return None  # the REMOVE that follows will decide
         if not as_written and not is_ours(home, standing):
             return (yield from _put_back(home, change, _above(version, beneath, standing)))
-        seen_us = standing.time_us + 1 if standing is not None and not as_written else 0
+        seen_us = -1 if as_written else earliest_after(standing, change.sequence)
         stamp = Version(max(version.time_us, seen_us, lift_us), home, change.sequence, Kind.SETTLED)
-        guard = _guard(change) if as_written and marker is not None else None
+        guard = _guard(change) if as_written and standing is not None else None
         outcome: Outcome = yield Stamp(home, change.key, stamp, Holds(marker), guard)
         current = outcome.item
         if outcome.done:
@@ -206,17 +261,17 @@ def _adopt(
             return current, False
         if current is None:  # gone since: the REMOVE that follows will decide
             current = yield from _hold(home, change, version)
-            if current is None or believed(current.marker, change.limit_us) is None:
+            if current is None or current.version is None:
                 return None
         elif guard is not None and current.marker == marker:
-            return None  # same marker, other content: a later local record follows
-        marker = current.marker
-        settled = believed(marker, change.limit_us)
-        if settled is not None:
-            if _is_replay(home, change, settled):
-                return current, False
-            if _is_superseded(home, change, settled, version):
-                return None
+            # Same marker, other content: a later local record follows, and has seen this write.
+            yield Hold(home, change.key, _to_hold(change, version))
+            return None
+        if _is_replay(home, change, current.version):
+            return current, False
+        if _is_superseded(home, change, current.version, version):
+            return None
+        standing_item = current
     raise Contended
 
 
@@ -228,10 +283,21 @@ def _above(version: Version, beneath: Version | None, standing: Version | None) 
 
 
 def _hold(home: str, change: Change, version: Version) -> Steps[Item | None]:
-    kept = Version(version.time_us, version.origin, change.sequence, Kind.REPLICATED)
-    yield Hold(home, change.key, _new(change).stamped(kept))
+    yield Hold(home, change.key, _to_hold(change, version))
     current: Item | None = yield Get(home, change.key)
     return current
+
+
+def _to_hold(change: Change, version: Version) -> Item:
+    """The write as it is held; one that created its item says so by its kind."""
+    kind = Kind.SETTLED if change.fresh else Kind.REPLICATED
+    return _new(change).stamped(Version(version.time_us, version.origin, change.sequence, kind))
+
+
+def _is_being_taken_out(version: Version, standing: Version | None) -> bool:
+    """Whether a delete that beats this write has marked what stands, and is about to end it."""
+    marked = standing is not None and standing.kind is Kind.REMOVING
+    return marked and is_buried(version, standing)
 
 
 def _put_back(home: str, change: Change, version: Version) -> Steps[tuple[Item, bool] | None]:
@@ -239,18 +305,25 @@ def _put_back(home: str, change: Change, version: Version) -> Steps[tuple[Item, 
     kept = Version(version.time_us, version.origin, change.sequence, Kind.REPLICATED)
     item = _new(change).stamped(kept)
     delivery = yield from bring(home, _shipped(change, item), own=True)
-    return None if delivery.effect is Effect.YIELDED else (item, True)
+    if delivery.effect is not Effect.YIELDED:
+        return item, True
+    yield Hold(home, change.key, item)  # the floor of what took its place
+    return None
 
 
-def _is_replay(home: str, change: Change, settled: Version) -> bool:
+def _is_replay(home: str, change: Change, settled: Version | None) -> bool:
     """Whether the standing marker is the one that this very record was given before."""
+    if settled is None:
+        return False
     by_us = settled.kind in (Kind.SETTLED, Kind.REPLICATED)
     return by_us and settled.origin == home and settled.sequence == change.sequence
 
 
-def _is_superseded(home: str, change: Change, settled: Version, version: Version) -> bool:
+def _is_superseded(home: str, change: Change, settled: Version | None, version: Version) -> bool:
     """Whether the standing marker tells that a later local record follows this one."""
-    written = believed(_new(change).marker, change.limit_us)
+    if settled is None:
+        return False
+    written = _new(change).version
     if settled.origin == home and settled.kind is Kind.SETTLED:
         return settled.sequence > change.sequence
     if settled.origin == home and settled.kind is Kind.APPLICATION:
@@ -266,14 +339,22 @@ def _held_before(state: KeyState, change: Change) -> Item | None:
     return held if version is not None and version.sequence <= change.sequence else None
 
 
-def _floor(change: Change, held: Item | None) -> int:
-    """The latest time that a local write is known to have seen; -1 for none."""
-    seen = (
-        believed(change.old.marker, change.limit_us) if change.old else None,
-        believed(change.new.marker, change.limit_us) if change.new else None,
-        held.version if held else None,
+def _earliest(change: Change, held: Item | None) -> int:
+    """The earliest time after all that a local write is known to have seen; -1 for nothing."""
+    # What is held is an own, earlier write: its time will do, for the sequence decides. In a
+    # replay it may be this very one, which has not seen itself.
+    followed = held.version if held and not _is_itself(held, change) else None
+    return max(
+        change.earliest_us,
+        earliest_after(change.old.version if change.old else None, change.sequence),
+        earliest_after(change.new.version if change.new else None, change.sequence),
+        followed.time_us if followed else -1,
     )
-    return max(change.floor_us, *(v.time_us if v else -1 for v in seen))
+
+
+def _is_itself(held: Item, change: Change) -> bool:
+    """Whether this is a replay of the very write that is held."""
+    return held.version is not None and held.version.sequence == change.sequence
 
 
 def _carried(change: Change, held: Item | None) -> Version | None:
@@ -282,7 +363,7 @@ def _carried(change: Change, held: Item | None) -> Version | None:
         return None
     version = _new(change).version
     held_us = held.version.time_us if held and held.version else -1
-    if version is None or version.time_us <= max(held_us, change.floor_us):
+    if version is None or version.time_us <= max(held_us, change.earliest_us):
         return None
     return version
 

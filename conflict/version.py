@@ -115,16 +115,29 @@ def parse(text: str) -> Version | None:
 
 
 def local_version(
-    *, created_us: int, floor_us: int, origin: str, sequence: int, kind: Kind
+    *, created_us: int, earliest_us: int, origin: str, sequence: int, kind: Kind
 ) -> Version:
     """The version of a local write: the hybrid logical clock rule.
 
-    `created_us` is the record's ApproximateCreationDateTime, `floor_us` the latest time that the
-    write is known to have seen (-1 for none). A write is always later than what it overwrote,
-    whatever the clocks say. Source: API_streams_StreamRecord, ApproximateCreationDateTime is
-    rounded down to the closest second, so ties are normal and the floor decides them.
+    `created_us` is the record's ApproximateCreationDateTime, `earliest_us` the earliest time after
+    all that the write is known to have seen (-1 for nothing). A write is always later than what it
+    overwrote, whatever the clocks say. Source: API_streams_StreamRecord,
+    ApproximateCreationDateTime is rounded down to the closest second, so ties are normal.
     """
-    return Version(max(created_us, floor_us + 1), origin, sequence, kind)
+    return Version(max(created_us, earliest_us), origin, sequence, kind)
+
+
+def earliest_after(seen: Version | None, sequence: int) -> int:
+    """The earliest time of a write with this sequence that has seen that version; -1 for any.
+
+    What the same region settled for an earlier record is followed at the same time already: the
+    sequence decides. So the writes of one second are not pushed ahead of the clock, and a record
+    that is processed again, alone or folded, gets no higher version than before.
+    """
+    if seen is None:
+        return -1
+    follows = seen.kind is Kind.SETTLED and seen.sequence < sequence
+    return seen.time_us if follows else seen.time_us + 1
 
 
 def after_own(version: Version, standing: Version | None) -> Version:

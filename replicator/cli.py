@@ -66,6 +66,8 @@ def _parser() -> argparse.ArgumentParser:
     _add_setup(_add(commands, "setup", "make control tables, and streams where none is on"))
     _add_json(_add(commands, "doctor", "check the regions and tell what to mend"))
     _add_run(_add(commands, "run", "replicate until SIGTERM, which drains"))
+    _add_verify(_add(commands, "verify", "compare a table's regions, and repair what differs"))
+    _add_backfill(_add(commands, "backfill", "bring what stands in one region to the others"))
     _add_status(_add(commands, "status", "show what running replicators report"))
     _add_demo(_add(commands, "demo", "see it work on this machine, AWS not needed"))
     return parser
@@ -122,6 +124,75 @@ def _add_run(parser: argparse.ArgumentParser) -> None:
         help="read only this region's streams; may be repeated; all regions if left out",
     )  # fmt: skip
     parser.add_argument("--port", type=_port, help="of the status page, in place of http.port")
+    parser.add_argument(
+        "--tolerate-outage", action="store_true",
+        help="start although a region does not answer; its links begin when it does",
+    )  # fmt: skip
+
+
+def _add_verify(parser: argparse.ArgumentParser) -> None:
+    parser.epilog = (
+        "Keys of items that differ are printed in clear, and written to the report. Exit status: "
+        "0 equal or repaired, 1 different, 2 wrong usage or a region does not answer."
+    )
+    parser.add_argument("--table", required=True, metavar="NAME", help="as configured")
+    parser.add_argument("--regions", help="separated by commas; all of the table's if left out")
+    parser.add_argument(
+        "--repair", action="store_true", help="bring the newest version of what differs everywhere"
+    )
+    parser.add_argument(
+        "--authority", metavar="REGION", help="whose content wins where versions do not tell"
+    )
+    parser.add_argument(
+        "--sample", type=_share, default=1.0, metavar="SHARE",
+        help="compare this share of the keys, such as 0.1; all if left out",
+    )  # fmt: skip
+    parser.add_argument(
+        "--settle", type=_seconds, default=3.0, metavar="SECONDS",
+        help="between looks at what differs; longer than the replication lag; 3 if left out",
+    )  # fmt: skip
+    parser.add_argument(
+        "--read-rate", type=_rate, metavar="UNITS",
+        help="read units a second in each region; as fast as it goes if left out",
+    )  # fmt: skip
+    parser.add_argument(
+        "--report", type=Path, metavar="FILE", help="write each difference here as a line of JSON"
+    )
+    _add_json(parser)
+
+
+def _add_backfill(parser: argparse.ArgumentParser) -> None:
+    parser.epilog = (
+        "May run beside live replication, and goes on where one that was stopped left off. Exit "
+        "status: 0 done, 1 items in dispute or refused, 2 wrong usage or no access."
+    )
+    parser.add_argument("--table", required=True, metavar="NAME", help="as configured")
+    parser.add_argument(
+        "--source", metavar="REGION", help="copied from; of a one-way table its source if left out"
+    )
+    parser.add_argument(
+        "--target", action="append", metavar="REGION",
+        help="copied to; may be repeated; all other regions of the table if left out",
+    )  # fmt: skip
+    parser.add_argument(
+        "--authority", metavar="REGION",
+        help="whose content stays where two regions hold items that never had a version",
+    )  # fmt: skip
+    for option, unit in (("--write-rate", "write"), ("--read-rate", "read")):
+        parser.add_argument(
+            option, type=_rate, metavar="UNITS",
+            help=f"{unit} units a second, all workers together; as fast as it goes if left out",
+        )  # fmt: skip
+    parser.add_argument("--segments", type=_count, help="of the scan, 8 or more if left out")
+    parser.add_argument("--workers", type=_count, help="processes of a Dask cluster made here")
+    parser.add_argument("--scheduler", metavar="ADDRESS", help="of a Dask cluster to work on")
+    parser.add_argument(
+        "--restart", action="store_true", help="begin anew, also where one is not finished"
+    )
+    parser.add_argument(
+        "--dry-run", action="store_true", help="say what it would cost, write nothing"
+    )
+    _add_json(parser)
 
 
 def _add_status(parser: argparse.ArgumentParser) -> None:
@@ -151,6 +222,33 @@ def _seconds(text: str) -> float:
     if not 0 < seconds <= DAY_S:
         raise argparse.ArgumentTypeError(f"{text!r} is no duration; give seconds, such as 20")
     return seconds
+
+
+def _count(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and int(text) > 0):
+        raise argparse.ArgumentTypeError(f"{text!r} is no count; give a whole number, such as 4")
+    return int(text)
+
+
+def _share(text: str) -> float:
+    share = _number(text)
+    if not 0 < share <= 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no share; give one up to 1, such as 0.1")
+    return share
+
+
+def _rate(text: str) -> float:
+    rate = _number(text)
+    if not 0 < rate < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r} is no rate; give units a second, such as 100")
+    return rate
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return 0.0
 
 
 def _configure_logs(parsed: argparse.Namespace) -> None:

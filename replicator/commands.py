@@ -80,14 +80,21 @@ def run(parsed: argparse.Namespace) -> int:
     settings = _settings(parsed)
     sources = _sources(parsed.source, settings)
     checks = _examine(settings, sources)
-    if unmet := failed(checks):
-        raise ConfigurationError("\n".join(check.line for check in unmet))
+    if unmet := [c for c in failed(checks) if not (c.outage and parsed.tolerate_outage)]:
+        raise ConfigurationError("\n".join(map(_forbidding, unmet)))
     for check in checks:
-        if check.level is Level.WARNING:
+        if check.level is not Level.OK:
             logger.warning("preflight.warning", extra={"check": check.line})
     from replicator.run import run_service  # noqa: PLC0415
 
     return run_service(settings, sources, parsed.port)
+
+
+def _forbidding(check: Check) -> str:
+    """A line that says why `run` does not start."""
+    if not check.outage:
+        return check.line
+    return f"{check.line}; if the region is down, start the others with --tolerate-outage"
 
 
 def _sources(given: Sequence[str] | None, settings: Settings) -> frozenset[str]:
@@ -102,6 +109,55 @@ def _sources(given: Sequence[str] | None, settings: Settings) -> frozenset[str]:
             )
         )
     return frozenset(given) if given else known
+
+
+def backfill(parsed: argparse.Namespace) -> int:
+    """Bring what stands in one region to the others."""
+    from replicator.backfill.command import run_backfill  # noqa: PLC0415
+    from replicator.backfill.plan import Request  # noqa: PLC0415
+
+    request = Request(
+        table=parsed.table,
+        source=parsed.source,
+        targets=None if parsed.target is None else tuple(parsed.target),
+        authority=parsed.authority,
+        segments=parsed.segments,
+        write_rate=parsed.write_rate,
+        read_rate=parsed.read_rate,
+        workers=parsed.workers,
+        scheduler=parsed.scheduler,
+        restart=parsed.restart,
+        dry_run=parsed.dry_run,
+        as_json=parsed.json,
+    )
+    settings = _settings(parsed)
+    with _regions(settings) as connect:
+        return run_backfill(request, settings, connect=connect)
+
+
+def verify(parsed: argparse.Namespace) -> int:
+    """Compare a table's regions."""
+    from replicator.verify.assembly import VerifyOptions  # noqa: PLC0415
+    from replicator.verify.command import verify_table  # noqa: PLC0415
+
+    settings = _settings(parsed)
+    options = VerifyOptions(
+        table=parsed.table,
+        regions=None if parsed.regions is None else _listed(parsed.regions),
+        authority=parsed.authority,
+        repair=parsed.repair,
+        sample=parsed.sample,
+        settle_s=parsed.settle,
+        read_units_per_s=parsed.read_rate,
+    )
+    with _regions(settings) as connect:
+        return verify_table(
+            settings, options, connect=connect, as_json=parsed.json, report=parsed.report
+        )
+
+
+def _listed(text: str) -> tuple[str, ...]:
+    return tuple(name.strip() for name in text.split(",") if name.strip())
 
 
 def status(parsed: argparse.Namespace) -> int:

@@ -33,6 +33,7 @@ from replicator.errors import ConfigurationError
 from replicator.settings import (
     Findings,
     HttpSettings,
+    MendingSettings,
     ReaderSettings,
     RegionSettings,
     Settings,
@@ -52,6 +53,7 @@ SECTIONS: Mapping[str, type[BaseModel]] = {
     "http": HttpSettings,
     "reader": ReaderSettings,
     "writer": WriterSettings,
+    "mending": MendingSettings,
 }
 
 

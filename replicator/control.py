@@ -5,12 +5,14 @@
     checkpoint#<table>#<source>    <stream ARN>#<shard>        how far a shard is settled
     quarantine#<table>             <source>#<target>#<digest>  a change that cannot be applied
     gap#<table>#<source>           <stream ARN>#<shard>        records lost to retention
+    read#<table>#<source>          state                       until when all had been read
+    backfill#<table>#<source>      <job>[#<segment>]           a backfill; how far a segment is
 
-The last two are waiting.py's. Every write is conditional and goes one way only, so workers that
-share a shard, or come back from the dead, do no harm: a tombstone, a held write and a checkpoint
-only ever rise. Comparisons are made by DynamoDB on texts that sort as their values do: versions by
-their order text (conflict.version says why a marker of the same order stands), sequence numbers as
-40 digits, because an N holds 38 only. `finished` sorts above all digits.
+Quarantine and gaps are waiting.py's, backfills backfill/jobs.py's. Every write is conditional and goes one way only, so workers
+that share a shard, or come back from the dead, do no harm: a tombstone, a held write and a
+checkpoint only ever rise. Comparisons are made by DynamoDB on texts that sort as their values do:
+versions by their order text (conflict.version says why a marker of the same order stands), sequence
+numbers as 40 digits, because an N holds 38 only. `finished` sorts above all digits.
 
 Keys are named by a digest, never in clear. `expires_at` (epoch seconds) is the time-to-live
 attribute; a row without it stays. Tombstones and held writes are kept for the retention after the
@@ -309,6 +311,18 @@ class ControlCheckpoints:
                 values[":expires"] = expiry(self._clock, self._retention_s)
                 expression += f", {CONTROL_TTL_ATTRIBUTE} = :expires"
         await self._control.update(row_key(pk, sk), expression, condition, values)
+
+    async def note_read(self, table: str, source: str, read_us: int) -> None:
+        row = {**row_key(f"read#{table}#{source}", STATE), "read_us": {"N": str(read_us)}}
+        await self._control.put(
+            row,
+            "attribute_not_exists(read_us) OR read_us < :read_us",
+            {":read_us": {"N": str(read_us)}},
+        )
+
+    async def last_read(self, table: str, source: str) -> int | None:
+        rows = await self._control.query(f"read#{table}#{source}")
+        return int(rows[0]["read_us"]["N"]) if rows else None
 
 
 def _checkpoint_pk(table: str, source: str) -> str:

@@ -54,6 +54,10 @@ from replicator.errors import (
 )
 
 THREADS_DEFAULT = 32
+JSON_TYPE = "application/x-amz-json"
+"""What DynamoDB answers with. A 200 of any other type comes from something that stands between,
+and must not pass for a write that was done or a table that is empty."""
+
 CONNECT_TIMEOUT_S = 3
 READ_TIMEOUT_S = 10
 ERROR_TEXT_MAX = 300
@@ -229,7 +233,10 @@ class Boto3Api:
             raise refusal(error, operation, _place(operation, request, self._region)) from None
         except (botocore_errors.BotoCoreError, ResponseParserError) as error:
             raise _failed(error, _place(operation, request, self._region)) from None
-        response.pop("ResponseMetadata", None)
+        headers = response.pop("ResponseMetadata", {}).get("HTTPHeaders", {})
+        if not headers.get("content-type", "").startswith(JSON_TYPE):
+            place = _place(operation, request, self._region)
+            raise Transient(f"{place}: the answer is not DynamoDB's; is the endpoint another's?")
         return response
 
 

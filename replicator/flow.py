@@ -84,6 +84,13 @@ class Watermark:
         return None if self._low is None else After(self._low)
 
 
+@dataclass(frozen=True, slots=True)
+class SetAside:
+    """A record that no change could be made of, and that has been parked durably."""
+
+    sequence: int
+
+
 Token: TypeAlias = tuple[Watermark, int]
 """A record whose settling waits for something."""
 
@@ -158,10 +165,11 @@ Task: TypeAlias = SettleTask | DeliverTask | ReleaseTask
 
 @dataclass(slots=True)
 class _LinkLane:
-    """One key on its way to one target: what is being delivered, and the newest that waits."""
+    """One key on its way to one target: since when, and the newest that waits behind it."""
 
-    active: Shipment
+    since_us: int
     waiting: Shipment | None = None
+    waiting_since_us: int = 0
     voyages: list[_Voyage] = field(default_factory=list)
 
 
@@ -172,32 +180,31 @@ class Flow:
         self._home = home
         self._plan = PLANS[mode]
         self._lanes: dict[str, deque[_Entry]] = {}
+        self._settling: dict[str, int] = {}
         self._links: dict[str, dict[str, _LinkLane]] = {target: {} for target in targets}
         self._shards: dict[str, Watermark] = {}
         self.coalesced = 0
 
     # --- reading ------------------------------------------------------------------------------
 
-    def offer(self, shard: str, changes: Iterable[Change]) -> list[Task]:
+    def offer(self, shard: str, entries: Iterable[Change | SetAside]) -> list[Task]:
         """Take in changes as read from a shard, in order; returns what can start now.
 
-        A whole page is taken in before anything starts, so that a hot key folds at its best.
+        A whole page is taken in before anything starts, so that a hot key folds at its best, and
+        before anything is settled, so that no position can pass over a record not yet taken in.
         """
         watermark = self._shards.setdefault(shard, Watermark())
         idle: dict[str, None] = {}
-        for change in changes:
+        settled: list[int] = []
+        for change in entries:
             watermark.add(change.sequence)
-            if change.nature.needs_nothing:
-                watermark.settle(change.sequence)
+            if isinstance(change, SetAside) or change.nature.needs_nothing:
+                settled.append(change.sequence)
             elif self._queue(change, (watermark, change.sequence)):
                 idle[change.key.id] = None
+        for sequence in settled:
+            watermark.settle(sequence)
         return [self._start(key) for key in idle]
-
-    def set_aside(self, shard: str, sequence: int) -> None:
-        """A record that no change could be made of has been parked durably."""
-        watermark = self._shards.setdefault(shard, Watermark())
-        watermark.add(sequence)
-        watermark.settle(sequence)
 
     def end(self, shard: str) -> None:
         """The shard was read to its end."""
@@ -224,7 +231,9 @@ class Flow:
         return False
 
     def _start(self, key: str) -> Task:
-        return SettleTask(self._home, self._lanes[key].popleft(), self._plan)
+        entry = self._lanes[key].popleft()
+        self._settling[key] = entry.change.created_us
+        return SettleTask(self._home, entry, self._plan)
 
     # --- how tasks ended ----------------------------------------------------------------------
 
@@ -253,9 +262,9 @@ class Flow:
         if lane.waiting is None:
             del links[task.shipment.key.id]
         else:
-            lane.active, voyages = lane.waiting, lane.voyages
-            lane.waiting, lane.voyages = None, []
-            tasks.append(DeliverTask(task.region, lane.active, voyages, self._plan))
+            shipment, voyages = lane.waiting, lane.voyages
+            lane.since_us, lane.waiting, lane.voyages = lane.waiting_since_us, None, []
+            tasks.append(DeliverTask(task.region, shipment, voyages, self._plan))
         return tasks
 
     def released(self, task: ReleaseTask) -> list[Task]:
@@ -274,7 +283,7 @@ class Flow:
         key = task.entry.change.key.id
         if self._lanes[key]:
             return [self._start(key)]
-        del self._lanes[key]
+        del self._lanes[key], self._settling[key]
         return []
 
     def _ship(self, target: str, shipment: Shipment, voyage: _Voyage) -> Task | None:
@@ -282,11 +291,13 @@ class Flow:
         lanes = self._links[target]
         lane = lanes.get(shipment.key.id)
         if lane is None:
-            lanes[shipment.key.id] = _LinkLane(shipment)
+            lanes[shipment.key.id] = _LinkLane(shipment.created_us)
             return DeliverTask(target, shipment, [voyage], self._plan)
         lane.voyages.append(voyage)
-        waiting = lane.waiting
-        lane.waiting = shipment if waiting is None else self._plan.newest(waiting, shipment)
+        if lane.waiting is None:
+            lane.waiting, lane.waiting_since_us = shipment, shipment.created_us
+        else:
+            lane.waiting = self._plan.newest(lane.waiting, shipment)
         return None
 
     def _arrived(self, entry: _Entry, release: bool) -> list[Task]:
@@ -309,9 +320,18 @@ class Flow:
         return {shard: position for shard, position in found if position is not None}
 
     def pending(self, target: str) -> tuple[int, int | None]:
-        """Shipments not yet durable in a target, and the creation time of the oldest."""
-        lanes = self._links[target].values()
-        shipments = [lane.active for lane in lanes]
-        shipments += [lane.waiting for lane in lanes if lane.waiting is not None]
-        oldest = min((shipment.created_us for shipment in shipments), default=None)
-        return len(shipments), oldest
+        """Changes not yet durable in a target, and the creation time of the oldest.
+
+        What is still to be settled at home counts for every target: it is behind everywhere.
+        """
+        created_us = list(self._settling.values())
+        created_us += [entry.change.created_us for queue in self._lanes.values() for entry in queue]
+        for lane in self._links[target].values():
+            created_us.append(lane.since_us)
+            if lane.waiting is not None:
+                created_us.append(lane.waiting_since_us)
+        return len(created_us), min(created_us, default=None)
+
+    def progress(self) -> tuple[int, int, dict[str, tuple[int, int | None]]]:
+        """Records unsettled, changes folded, and what is pending for each target."""
+        return self.unsettled, self.coalesced, {name: self.pending(name) for name in self._links}

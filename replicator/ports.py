@@ -105,12 +105,24 @@ class Checkpoints(Protocol):
         """Store a position; one that lies behind the stored one changes nothing."""
         ...
 
+    async def note_read(self, table: str, source: str, read_us: int) -> None:
+        """Write down until when everything had been read, also where nothing was written."""
+        ...
+
+    async def last_read(self, table: str, source: str) -> int | None:
+        """What was written down last; None if nothing ever was."""
+        ...
+
 
 class Quarantine(Protocol):
     """Where changes that can never be applied are kept."""
 
     async def park(self, parked: Parked) -> None:
         """Keep a change; an older version of the same key and target gives way to it."""
+        ...
+
+    async def load(self, table: str) -> list[Parked]:
+        """The parked changes of a table, from every source."""
         ...
 
 

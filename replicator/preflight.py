@@ -39,11 +39,15 @@ class Level(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Check:
-    """One check: what it is about, how it came out, and in a failure's text the remedy."""
+    """One check: what it is about, how it came out, and in a failure's text the remedy.
+
+    `outage`: it failed because the region did not answer, which may pass by itself.
+    """
 
     subject: str
     level: Level
     text: str
+    outage: bool = False
 
     @property
     def line(self) -> str:
@@ -150,18 +154,17 @@ async def _survey(
             control = await described(api, settings.control_table)
             checks = [_ok(subject, "answers, and accepts the credentials")]
             checks.append(_of_control_table(settings.control_table, region, control))
-            described_tables = {
-                name: await _survey_table(settings, name, region, api)
-                for name, table in tables.items()
-                if region in table.members
-            }
+            names = [name for name, table in tables.items() if region in table.members]
+            surveyed = [_survey_table(settings, name, region, api) for name in names]
+            described_tables = dict(zip(names, await asyncio.gather(*surveyed), strict=True))
             control_id = None if control is None else await _table_id(api, control.name)
             return _Survey(checks=checks, tables=described_tables, control_id=control_id)
     except TimeoutError:
         text = f"no answer within {ANSWER_WITHIN_S:.0f} s; check endpoint_url and the network"
-        return _Survey(checks=[_failed(subject, text)])
+        return _Survey(checks=[_failed(subject, text, outage=True)])
     except ReplicatorError as error:
-        return _Survey(checks=[_failed(subject, f"{error}; {remedy(error)}")])
+        text = f"{error}; {remedy(error)}"
+        return _Survey(checks=[_failed(subject, text, outage=isinstance(error, Transient))])
 
 
 async def _table_id(api: Api, name: str) -> str | None:
@@ -287,5 +290,5 @@ def _ok(subject: str, text: str) -> Check:
     return Check(subject=subject, level=Level.OK, text=text)
 
 
-def _failed(subject: str, text: str) -> Check:
-    return Check(subject=subject, level=Level.FAILED, text=text)
+def _failed(subject: str, text: str, *, outage: bool = False) -> Check:
+    return Check(subject=subject, level=Level.FAILED, text=text, outage=outage)

@@ -118,6 +118,8 @@ class StreamReader:
         self._answered_s: dict[str | None, float] = {}
         self._describing = asyncio.Lock()
         self._descriptions = 0
+        self._behind: set[str] = set()
+        self._over = asyncio.Event()
         self._stopping = False
 
     @property
@@ -136,6 +138,16 @@ class StreamReader:
         return frozenset(self._failing)
 
     @property
+    def behind(self) -> frozenset[str]:
+        """The open shards whose last answer held records, or that have not answered yet."""
+        return frozenset(self._behind)
+
+    @property
+    def caught_up(self) -> bool:
+        """Whether the last answer of every shard that may be read held no records."""
+        return self._descriptions > 0 and not self._behind and not self._lineage.waiting_shards
+
+    @property
     def last_poll_s(self) -> float | None:
         """Monotonic time up to which all is known to be read; None before the first answer.
 
@@ -148,7 +160,7 @@ class StreamReader:
         return min(at for shard, at in self._answered_s.items() if shard not in self._handing_on)
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Read until `stop` is set; may be called once.
+        """Read until `stop` is set, or a stream that was turned off is read to its end; once.
 
         Raises: the first error that is not to be tried again, as it was raised. Those of other
         shards that came with it have been reported, as it has, by `on_error`.
@@ -162,7 +174,12 @@ class StreamReader:
 
     async def _halt(self, stop: asyncio.Event) -> None:
         """On a stop, cancel what is only waiting; the rest sees `_stopping` when it is done."""
-        await stop.wait()
+        ends = [asyncio.ensure_future(event.wait()) for event in (stop, self._over)]
+        try:
+            await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for end in ends:
+                end.cancel()
         self._stopping = True
         for name, task in self._tasks.items():
             if name not in self._handing_on:
@@ -195,6 +212,8 @@ class StreamReader:
             for anomaly in self._lineage.observe(description.shards):
                 self._on_anomaly(anomaly)
             self._open_ready()
+            if not description.enabled and not self._lineage.unread_shards:
+                self._over.set()
 
     def _open_ready(self) -> None:
         if self._stopping:
@@ -202,6 +221,7 @@ class StreamReader:
         for shard, start in self._lineage.ready():
             self._lineage.opened(shard)
             self._answered_s[shard] = self._clock.monotonic_s()
+            self._behind.add(shard)
             self._start(shard, partial(self._read, _Reading(shard, start)))
 
     async def _read(self, reading: _Reading) -> None:
@@ -210,6 +230,8 @@ class StreamReader:
         while True:
             begun_s = self._clock.monotonic_s()
             found = await self._poll(reading)
+            if not found and reading.shard not in self._failing:
+                self._behind.discard(reading.shard)
             if reading.ended:
                 await self._end(reading.shard)
                 return
@@ -233,6 +255,7 @@ class StreamReader:
             reading.ended = True
         else:
             if page.records:
+                self._behind.add(reading.shard)
                 await self._hand_on(reading.shard, self._deliver(reading.shard, page))
                 reading.position = After(page.records[-1].sequence)
             reading.iterator = page.next_iterator
@@ -263,6 +286,7 @@ class StreamReader:
 
     async def _end(self, shard: str) -> None:
         self._recovered(shard)
+        self._behind.discard(shard)
         del self._answered_s[shard]
         self._lineage.ended(shard)
         self._on_ended(shard)

@@ -10,70 +10,27 @@ import asyncio
 import logging
 import os
 import signal
-import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
-from functools import partial
-from random import Random
 from typing import Any
 
 from replicator import __version__
-from replicator.control import ControlCheckpoints, ControlKeyStates
+from replicator.clock import SystemClock
+from replicator.compose import build_pipeline, pipeline_stats
 from replicator.dashboard.app import create_app, listen, serve_on
 from replicator.dynamodb import Boto3Api
-from replicator.errors import Fatal, spoken
-from replicator.pipeline import Pipeline, PipelineLimits, PipelineParts, PipelineStores
-from replicator.ports import Api, StreamSource
-from replicator.reader import ReaderLimits
+from replicator.errors import ReplicatorError, spoken
+from replicator.mending import Mender
+from replicator.ports import Api, Clock
 from replicator.settings import Settings
-from replicator.stream import DynamoStream
-from replicator.table import DynamoTable, describe_table, key_of
-from replicator.telemetry import PipelineStats, overall
-from replicator.transformer import Transformer
-from replicator.waiting import Gaps, Quarantine
-from replicator.writer import RegionPort, Writer, WriterLimits
+from replicator.telemetry import PipelineState, PipelineStats, overall
+from replicator.writer import first_of
 
 log = logging.getLogger(__name__)
 
-DAY_S = 86_400
 FORCED_EXIT_STATUS = 130
-POLL_MIN_S = 0.1
-"""The shortest time between two reads of a busy shard."""
-
-
-class SystemClock:
-    """The machine's clocks."""
-
-    def now_us(self) -> int:
-        return time.time_ns() // 1000
-
-    def monotonic_s(self) -> float:
-        return time.monotonic()
-
-
-@dataclass(frozen=True, slots=True)
-class LinkObserver:
-    """Writes down how calls to the regions fare, in the figures of one pipeline."""
-
-    stats: PipelineStats
-
-    def failed(self, region: str, error: Exception) -> None:
-        link = self.stats.links.get(region)
-        if link is None:
-            self.stats.error = spoken(error)
-            return
-        if link.error is None:
-            fields = {"table": self.stats.table, "region": region, "error": spoken(error)}
-            log.warning("link.failing", extra=fields)
-        link.retries += 1
-        link.error = spoken(error)
-
-    def recovered(self, region: str) -> None:
-        link = self.stats.links.get(region)
-        if link is not None and link.error is not None:
-            link.error = None
-            log.info("link.recovered", extra={"table": self.stats.table, "region": region})
+REBUILD_S = 5.0
+"""Between two tries to reach a source region that was out of reach at the start."""
 
 
 def run_service(settings: Settings, sources: frozenset[str], port: int | None) -> int:
@@ -106,7 +63,7 @@ async def _run(
     stop = _stop_on_signals()
     listener = listen(settings.http.host, port)
     pipelines = [
-        await build_pipeline(settings, table, source, apis)
+        pipeline_stats(settings, table, source)
         for table, entry in settings.tables.items()
         for source in entry.sources
         if source in sources
@@ -116,16 +73,31 @@ async def _run(
     async with asyncio.TaskGroup() as group:
         server_stop = asyncio.Event()
         group.create_task(serve_on(create_app(snapshot), listener, server_stop))
-        await _until_stopped(pipelines, stop)
+        async with asyncio.TaskGroup() as working:
+            for stats in pipelines:
+                working.create_task(_replicate(settings, apis, stats, stop))
+            if settings.mending.enabled:
+                mender = Mender(settings=settings, apis=apis, pipelines=pipelines)
+                working.create_task(mender.run(stop))
         server_stop.set()
     log.info("run.stopped", extra={"pipelines": len(pipelines)})
     return 0
 
 
-async def _until_stopped(pipelines: list[Pipeline], stop: asyncio.Event) -> None:
-    async with asyncio.TaskGroup() as group:
-        for pipeline in pipelines:
-            group.create_task(pipeline.run(stop))
+async def _replicate(
+    settings: Settings, apis: Mapping[str, Api], stats: PipelineStats, stop: asyncio.Event
+) -> None:
+    """Build a pipeline, as soon as its source can be reached, and run it until `stop`."""
+    while not stop.is_set():
+        try:
+            pipeline = await build_pipeline(settings, apis, stats)
+        except ReplicatorError as error:
+            stats.state, stats.session_error = PipelineState.RETRYING, spoken(error)
+            fields = {"table": stats.table, "region": stats.source, "error": spoken(error)}
+            log.error("pipeline.unreachable", extra=fields)  # noqa: TRY400 - said in one line
+            await first_of(asyncio.sleep(REBUILD_S), stop.wait())
+        else:
+            await pipeline.run(stop)
 
 
 def _stop_on_signals() -> asyncio.Event:
@@ -143,12 +115,12 @@ def _stop_on_signals() -> asyncio.Event:
     return stop
 
 
-def _snapshot(pipelines: list[Pipeline], clock: SystemClock) -> Callable[[], dict[str, Any]]:
+def _snapshot(pipelines: list[PipelineStats], clock: Clock) -> Callable[[], dict[str, Any]]:
     started_us = clock.now_us()
 
     def snapshot() -> dict[str, Any]:
         now_us = clock.now_us()
-        documents = [pipeline.stats.snapshot(now_us) for pipeline in pipelines]
+        documents = [stats.snapshot(now_us) for stats in pipelines]
         return {
             "version": __version__,
             "pid": os.getpid(),
@@ -159,99 +131,3 @@ def _snapshot(pipelines: list[Pipeline], clock: SystemClock) -> Callable[[], dic
         }
 
     return snapshot
-
-
-# --- one pipeline -------------------------------------------------------------------------------
-
-
-async def build_pipeline(
-    settings: Settings, table: str, source: str, apis: Mapping[str, Api]
-) -> Pipeline:
-    """The pipeline of one table and source region, over the given regions' endpoints."""
-    entry = settings.tables[table]
-    description = await describe_table(apis[source], settings.table_name(table, source))
-    key_names = tuple(description.key_schema)
-    stats = PipelineStats(
-        table=table, source=source, mode=entry.mode.value, targets=entry.targets_of(source)
-    )
-    clock = SystemClock()
-    regions = {
-        region: _region_port(settings, table, region, apis[region], key_names, clock)
-        for region in entry.members
-    }
-    writer = Writer(
-        regions=regions,
-        limits=WriterLimits(concurrency=settings.writer.concurrency),
-        observer=LinkObserver(stats),
-        sleep=asyncio.sleep,
-        rng=Random(),
-    )
-    return Pipeline(
-        PipelineParts(
-            find_stream=partial(_find_stream, apis[source], settings.table_name(table, source)),
-            transformer=Transformer(
-                home=source,
-                mode=entry.mode,
-                marker=entry.marker,
-                key_of=partial(key_of, key_names=key_names),
-                ttl_deletes=entry.ttl_deletes,
-                future_bound_us=int(settings.future_bound_s * 1e6),
-            ),
-            writer=writer,
-            stores=_stores(settings, apis[source], clock),
-            stats=stats,
-            limits=PipelineLimits(unsettled_records_max=settings.writer.unsettled_records_max),
-            reader_limits=ReaderLimits(
-                poll_min_s=min(POLL_MIN_S, settings.reader.poll_idle_s),
-                poll_idle_s=settings.reader.poll_idle_s,
-                describe_interval_s=settings.reader.describe_interval_s,
-            ),
-            clock=clock,
-            sleep=asyncio.sleep,
-            rng=Random(),
-        )
-    )
-
-
-def _region_port(
-    settings: Settings,
-    table: str,
-    region: str,
-    api: Api,
-    key_names: tuple[str, ...],
-    clock: SystemClock,
-) -> RegionPort:
-    return RegionPort(
-        table=DynamoTable(
-            api=api,
-            name=settings.table_name(table, region),
-            marker=settings.tables[table].marker,
-            key_names=key_names,
-            sleep=asyncio.sleep,
-        ),
-        states=ControlKeyStates(
-            api=api,
-            control_table=settings.control_table,
-            table=table,
-            clock=clock,
-            sleep=asyncio.sleep,
-            retention_s=int(settings.tombstone_days * DAY_S),
-        ),
-        concurrency=settings.writer.concurrency,
-    )
-
-
-def _stores(settings: Settings, api: Api, clock: SystemClock) -> PipelineStores:
-    name = settings.control_table
-    return PipelineStores(
-        checkpoints=ControlCheckpoints(api=api, control_table=name, clock=clock),
-        quarantine=Quarantine(api=api, control_table=name),
-        gaps=Gaps(api=api, control_table=name),
-    )
-
-
-async def _find_stream(api: Api, table: str) -> tuple[str, StreamSource]:
-    description = await describe_table(api, table)
-    if description.stream_arn is None:
-        raise Fatal(f"table {table} has no stream; run `replicator setup`")
-    return description.stream_arn, DynamoStream(api=api, arn=description.stream_arn)

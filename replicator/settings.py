@@ -182,6 +182,17 @@ class WriterSettings(_Section):
     """Records read but not settled, per pipeline, above which reading waits."""
 
 
+class MendingSettings(_Section):
+    """How gaps are closed: where a stream has lost records, by verify and repair."""
+
+    enabled: bool = True
+    after_s: Annotated[float, Field(ge=0, le=86_400)] = 30.0
+    """How long a gap is left alone, so that what is on its way arrives and it is seen at all."""
+
+    read_units_per_s: Annotated[float, Field(gt=0, le=1_000_000)] = 500.0
+    """Spent in each region of the table while its gap is being mended."""
+
+
 class Settings(BaseSettings):
     """The whole configuration. Built in code it takes nothing from file or environment."""
 
@@ -199,6 +210,7 @@ class Settings(BaseSettings):
     http: HttpSettings = HttpSettings()
     reader: ReaderSettings = ReaderSettings()
     writer: WriterSettings = WriterSettings()
+    mending: MendingSettings = MendingSettings()
 
     @property
     def sources(self) -> frozenset[str]:

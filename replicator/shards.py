@@ -151,6 +151,11 @@ class Lineage:
         return sum(node.stage is _Stage.OPEN for node in self._nodes.values())
 
     @property
+    def unread_shards(self) -> int:
+        """How many known shards have not been read to their end."""
+        return sum(node.stage is not _Stage.ENDED for node in self._nodes.values())
+
+    @property
     def ended_shards(self) -> int:
         """How many shards have been read to their end and are not forgotten yet."""
         return sum(node.stage is _Stage.ENDED for node in self._nodes.values())

@@ -36,6 +36,11 @@ _TEXT = """\
 # [writer]
 # concurrency = 32              # writes in flight per target region
 # unsettled_records_max = 10000 # records read ahead of the slowest target
+
+# [mending]                     # where a stream has lost records, tables are compared and repaired
+# enabled = true
+# after_s = 30                  # how long after the loss
+# read_units_per_s = 500        # in each region, while that goes on
 """
 
 _FIRST_REGION = """\

@@ -100,6 +100,8 @@ def key_of(image: Image, key_names: Sequence[str]) -> Key:
     Raises: KeyError where the image lacks one of them.
     """
     attributes = {name: image[name] for name in key_names}
+    if len(key_names) == 1:
+        return Key(attributes, _canonical(image[key_names[0]]))
     return Key(attributes, json.dumps([_canonical(value) for value in attributes.values()]))
 
 

@@ -11,9 +11,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from conflict.operations import Image, Item, Key, believed
+from conflict.operations import Image, Item, Key, judged
 from conflict.origin import Change, Nature, classify
-from replicator.errors import Poison
+from conflict.version import earliest_after
+from replicator.errors import Fatal, Poison
 from replicator.records import EventName, Mode, Record, TtlDeletes
 
 
@@ -35,20 +36,26 @@ class Transformer:
     def change(self, record: Record, now_us: int) -> Change:
         """What a record means.
 
-        Raises Poison for a record that says nothing: neither images nor a known event.
+        Raises: Poison for a record that says nothing, neither images nor a known event; Fatal
+        for a write without its image where every region writes: it must not pass for a delete.
         """
-        limit_us = now_us + self.future_bound_us
-        old, new = self._item(record.old), self._item(record.new)
+        created_us = min(record.created_us, now_us + self.future_bound_us)
+        limit_us = created_us + self.future_bound_us  # not of now: a replay judges alike
+        old = judged(self._item(record.old), limit_us)
+        new = judged(self._item(record.new), limit_us)
         return Change(
             key=self.key_of(record.keys),
             sequence=record.sequence,
-            created_us=min(record.created_us, limit_us),
-            limit_us=limit_us,
-            nature=self._nature(record, old, new, limit_us),
+            created_us=created_us,
+            nature=self._nature(record, old, new),
             old=old,
             new=new,
             fresh=record.event is EventName.INSERT,
         )
+
+    def is_ahead(self, record: Record, now_us: int) -> bool:
+        """Whether the record claims to be from beyond the bound, and was clamped."""
+        return record.created_us > now_us + self.future_bound_us
 
     def _item(self, image: Image | None) -> Item | None:
         if image is None:
@@ -59,16 +66,19 @@ class Transformer:
         bare = {name: value for name, value in image.items() if name != self.marker}
         return Item(bare, marker if self.mode is Mode.MULTI_WRITER else None)
 
-    def _nature(self, record: Record, old: Item | None, new: Item | None, limit_us: int) -> Nature:
+    def _nature(self, record: Record, old: Item | None, new: Item | None) -> Nature:
         if record.event is None and old is None and new is None:
             raise Poison("the record has neither images nor a known event name")
         gone = new is None and record.event in (EventName.REMOVE, None)
-        if gone and record.ttl and self.ttl_deletes is TtlDeletes.IGNORE:
-            return Nature.UNCHANGED if self.mode is Mode.ONE_WAY else Nature.EXPIRED
+        ignored = gone and record.ttl and self.ttl_deletes is TtlDeletes.IGNORE
         if self.mode is Mode.MULTI_WRITER:
-            return classify(self.home, old, new, limit_us)
+            if new is None and not gone:
+                raise Fatal("the stream leaves out new images; it must be NEW_AND_OLD_IMAGES")
+            nature = classify(self.home, old, new)
+            # What was marked is a replicator's delete, whoever came first.
+            return Nature.EXPIRED if ignored and nature is Nature.DELETED else nature
         if gone:
-            return Nature.DELETED
+            return Nature.UNCHANGED if ignored else Nature.DELETED
         return Nature.UNCHANGED if new is not None and old == new else Nature.WRITTEN
 
 
@@ -77,21 +87,19 @@ def folds_into(earlier: Change, later: Change) -> bool:
 
     Only local puts fold: a delete settles what was held, and an echo never replaces a local write.
     """
-    return earlier.nature.is_local_put and later.nature.is_local_put
+    forward = earlier.sequence < later.sequence
+    return forward and earlier.nature.is_local_put and later.nature.is_local_put
 
 
 def fold(earlier: Change, later: Change) -> Change:
-    """`later`, knowing what `earlier` had seen: the floor, and the version overwritten first."""
-    seen = [
-        believed(item.marker, earlier.limit_us)
-        for item in (earlier.old, earlier.new)
-        if item is not None
-    ]
-    floor_us = max(
-        earlier.floor_us,
-        later.floor_us,
+    """`later`, knowing what `earlier` had seen: it follows it, and overwrote what it overwrote."""
+    seen = [item.version for item in (earlier.old, earlier.new) if item is not None]
+    # The time that `earlier` would have got; at the same time the higher sequence is the later.
+    earliest_us = max(
         earlier.created_us,
-        *(version.time_us for version in seen if version is not None),
+        earlier.earliest_us,
+        later.earliest_us,
+        *(earliest_after(version, earlier.sequence) for version in seen),
     )
     base = earlier.base or (earlier.old.version if earlier.old else None)
-    return replace(later, floor_us=floor_us, base=base, fresh=earlier.fresh)
+    return replace(later, earliest_us=earliest_us, base=base, fresh=earlier.fresh)

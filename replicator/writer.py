@@ -11,15 +11,13 @@ This module must not know what a step is for, nor where records come from.
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from itertools import islice
 from random import Random
 from typing import Generic, Protocol, TypeVar, assert_never
 
-import tenacity
-
-from conflict.merge import Contended, Steps
+from conflict.merge import Steps
 from conflict.operations import (
     AnyOperation,
     Delete,
@@ -28,22 +26,30 @@ from conflict.operations import (
     Item,
     Key,
     KeyState,
+    Outcome,
     Put,
     RaiseTombstone,
     ReadState,
     Release,
     Result,
     Stamp,
+    judged,
 )
-from replicator.errors import Poison, Throttled, Transient, spoken
+from conflict.version import Version
+from replicator.errors import Poison, Throttled, Transient
 from replicator.ports import READ_BATCH_MAX, KeyStates, Sleep, Table
 
-log = logging.getLogger(__name__)
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
 
 DOUBLINGS_MAX = 16
 """Keeps 2 ** failures a number of reasonable size through an outage of days."""
+
+BREAK_AFTER = 8
+"""Failures in a row, over all calls to a region, after which only one call at a time tries it."""
+
+PROBE_S_MAX = 2.0
+"""The longest pause between two tries of a broken region."""
 
 READ_BATCHES_IN_FLIGHT = 4
 """Batch reads under way per region and kind; what comes meanwhile is gathered behind them."""
@@ -51,9 +57,8 @@ READ_BATCHES_IN_FLIGHT = 4
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WriterLimits:
-    """How much may be under way in one region, and how failures are spaced."""
+    """How failures are spaced."""
 
-    concurrency: int = 32
     backoff_base_s: float = 0.05
     backoff_max_s: float = 5.0
     restart_base_s: float = 0.5
@@ -63,9 +68,21 @@ class WriterLimits:
 class Observer(Protocol):
     """Is told how calls to a region fare, so that somebody may look."""
 
-    def failed(self, region: str, error: Exception) -> None: ...
+    def failed(self, region: str, error: Exception) -> None:
+        """A call failed and will be made again."""
+        ...
 
-    def recovered(self, region: str) -> None: ...
+    def recovered(self, region: str) -> None:
+        """A call was answered."""
+        ...
+
+    def stuck(self, region: str, error: Exception, *, first: bool) -> None:
+        """A task failed and will be begun again; `first`: it had not failed before."""
+        ...
+
+    def freed(self, region: str) -> None:
+        """A task that was stuck has ended."""
+        ...
 
 
 class Work(Protocol[T_co]):
@@ -80,8 +97,8 @@ class Work(Protocol[T_co]):
 class BatchReader(Generic[T]):
     """Gathers reads of single keys into batches, each key once.
 
-    Whatever is asked for while a batch is under way goes into the next, so that batches grow with
-    the load and an idle table waits for nothing.
+    Whatever is asked for while the batches that may be under way are under way goes into the next,
+    so that batches grow with the load and an idle table waits for nothing.
     """
 
     def __init__(self, read: Callable[[Sequence[Key]], Awaitable[list[T]]]) -> None:
@@ -94,7 +111,7 @@ class BatchReader(Generic[T]):
         """The value under a key, read after this call was made."""
         future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
         self._waiting.setdefault(key.id, (key, []))[1].append(future)
-        if len(self._waiting) == 1:
+        if len(self._waiting) % READ_BATCH_MAX == 1:
             task = asyncio.create_task(self._flush())
             self._flushing.add(task)
             task.add_done_callback(self._flushing.discard)
@@ -103,29 +120,47 @@ class BatchReader(Generic[T]):
     async def _flush(self) -> None:
         async with self._gate:
             while self._waiting:
-                ids = list(self._waiting)[:READ_BATCH_MAX]
+                ids = list(islice(self._waiting, READ_BATCH_MAX))
                 await self._answer([self._waiting.pop(key_id) for key_id in ids])
 
     async def _answer(self, batch: list[tuple[Key, list[asyncio.Future[T]]]]) -> None:
         try:
             values = await self._read([key for key, _ in batch])
+        except Poison as error:
+            if len(batch) == 1:
+                _fail(batch, error)
+                return
+            for one in batch:  # one of them is bad: which, is found out by reading them alone
+                await self._answer([one])
         except Exception as error:  # noqa: BLE001 - handed on to whoever asked
-            for _, futures in batch:
+            _fail(batch, error)
+        else:
+            for (_, futures), value in zip(batch, values, strict=True):
                 for future in futures:
                     if not future.done():
-                        future.set_exception(error)
-            return
-        for (_, futures), value in zip(batch, values, strict=True):
-            for future in futures:
-                if not future.done():
-                    future.set_result(value)
+                        future.set_result(value)
+
+
+def _fail(batch: Sequence[tuple[Key, list[asyncio.Future[T]]]], error: Exception) -> None:
+    for _, futures in batch:
+        for future in futures:
+            if not future.done():
+                future.set_exception(error)
 
 
 class RegionPort:
     """One table in one region, with what is remembered of its keys; bounded in calls under way."""
 
-    def __init__(self, *, table: Table, states: KeyStates, concurrency: int) -> None:
-        self._table, self._states = table, states
+    def __init__(
+        self,
+        *,
+        table: Table,
+        states: KeyStates,
+        concurrency: int,
+        limit_us: Callable[[], int],
+    ) -> None:
+        """`limit_us` tells how far ahead a version may lie at this moment (operations.judged)."""
+        self._table, self._states, self._limit_us = table, states, limit_us
         self._gate = asyncio.Semaphore(concurrency)
         self._items: BatchReader[Item | None] = BatchReader(table.get)
         self._key_states: BatchReader[KeyState] = BatchReader(states.read)
@@ -134,16 +169,18 @@ class RegionPort:
         """Carry out one operation; raises what the ports raise."""
         match operation:
             case Get():
-                return await self._items.get(operation.key)
+                return judged(await self._items.get(operation.key), self._limit_us())
             case ReadState():
                 return await self._key_states.get(operation.key)
+            case Put() | Stamp() | Delete():
+                async with self._gate:
+                    outcome = await self._write_item(operation)
+                return Outcome(outcome.done, judged(outcome.item, self._limit_us()))
             case _:
                 async with self._gate:
-                    return await self._write(operation)
+                    return await self._write_state(operation)
 
-    async def _write(
-        self, operation: Put | Stamp | Delete | RaiseTombstone | Hold | Release
-    ) -> Result:
+    async def _write_item(self, operation: Put | Stamp | Delete) -> Outcome:
         match operation:
             case Put():
                 return await self._table.put(operation)
@@ -151,6 +188,11 @@ class RegionPort:
                 return await self._table.stamp(operation)
             case Delete():
                 return await self._table.delete(operation)
+            case _:
+                assert_never(operation)
+
+    async def _write_state(self, operation: RaiseTombstone | Hold | Release) -> Version | None:
+        match operation:
             case RaiseTombstone():
                 return await self._states.raise_tombstone(operation)
             case Hold():
@@ -161,6 +203,33 @@ class RegionPort:
                 return None
             case _:
                 assert_never(operation)
+
+
+@dataclass(slots=True)
+class _Health:
+    """How one region fares. It is broken after BREAK_AFTER failures in a row.
+
+    While it is, whoever has a call for it stands behind the gate, and one at a time tries again:
+    ten thousand waiting changes cost a dead region, and this process, one call now and then. The
+    first success opens the gate for all.
+    """
+
+    failures: int = 0
+    gate: asyncio.Lock = field(default_factory=asyncio.Lock)
+    healed: asyncio.Event = field(default_factory=asyncio.Event)
+
+    @property
+    def broken(self) -> bool:
+        return self.failures >= BREAK_AFTER
+
+    def note_failure(self) -> None:
+        self.failures += 1
+        if self.broken:
+            self.healed.clear()
+
+    def note_success(self) -> None:
+        self.failures = 0
+        self.healed.set()
 
 
 class Writer:
@@ -177,61 +246,69 @@ class Writer:
     ) -> None:
         self._regions, self._limits, self._observer = regions, limits, observer
         self._sleep, self._rng = sleep, rng
-        self._healed: dict[str, asyncio.Event] = {}
+        self._health = {region: _Health() for region in regions}
 
     async def run(self, work: Work[T]) -> T:
         """Run a task to its end, however long it takes.
 
         Raises Poison where the change can never be applied; the caller parks it.
         """
-        restart = tenacity.wait_random_exponential(
-            multiplier=self._limits.restart_base_s, max=self._limits.restart_max_s
-        )
-        async for attempt in tenacity.AsyncRetrying(
-            retry=tenacity.retry_if_not_exception_type((Poison, asyncio.CancelledError)),
-            wait=restart,
-            sleep=self._sleep,
-            before_sleep=lambda state: self._restarting(work.region, state),
-            reraise=True,
-        ):
-            with attempt:
-                return await self._drive(work.start())
-        raise AssertionError("retrying has no end but a result or an error")
+        failures, stuck = 0, False
+        try:
+            while True:
+                try:
+                    return await self._drive(work.start())
+                except Poison:
+                    raise
+                except Exception as error:  # noqa: BLE001 - told, and begun again
+                    self._observer.stuck(work.region, error, first=not stuck)
+                    stuck = True
+                limits = self._limits
+                await self._sleep(
+                    self._jittered(limits.restart_base_s, limits.restart_max_s, failures)
+                )
+                failures += 1
+        finally:
+            if stuck:
+                self._observer.freed(work.region)
 
     async def patiently(self, region: str, call: Callable[[], Awaitable[T]]) -> T:
-        """Make an idempotent call until it is answered; raises what is not Transient.
-
-        Failures are spaced further and further apart, with full jitter. The first success after
-        an outage wakes whatever else waits for the region, so that a healed link catches up at
-        once; where the service asked for fewer calls, the pause is kept.
-        """
+        """Make an idempotent call until it is answered; raises what is not Transient."""
+        health = self._health[region]
         failures = 0
         while True:
             try:
-                answer = await call()
+                answer = await self._in_turn(health, call)
             except Transient as error:
                 self._observer.failed(region, error)
-                await self._pause(region, failures, throttled=isinstance(error, Throttled))
+                if not isinstance(error, Throttled):
+                    health.note_failure()
+                if not health.broken:
+                    limits = self._limits
+                    await self._sleep(
+                        self._jittered(limits.backoff_base_s, limits.backoff_max_s, failures)
+                    )
                 failures += 1
             else:
-                self._recovered(region)
+                health.note_success()
+                self._observer.recovered(region)
                 return answer
 
-    def _recovered(self, region: str) -> None:
-        self._observer.recovered(region)
-        healed = self._healed.pop(region, None)
-        if healed is not None:
-            healed.set()
+    async def _in_turn(self, health: _Health, call: Callable[[], Awaitable[T]]) -> T:
+        """Make a call; to a broken region alone, after a pause that its recovery cuts short."""
+        if health.broken:
+            async with health.gate:
+                if health.broken:
+                    beyond = health.failures - BREAK_AFTER
+                    pause_s = self._jittered(self._limits.backoff_base_s, PROBE_S_MAX, beyond)
+                    await first_of(self._sleep(pause_s), health.healed.wait())
+                if health.broken:
+                    return await call()
+        return await call()
 
-    async def _pause(self, region: str, failures: int, *, throttled: bool) -> None:
-        limits = self._limits
-        grown_s = limits.backoff_base_s * 2.0 ** min(failures, DOUBLINGS_MAX)
-        pause_s = self._rng.uniform(0.0, min(limits.backoff_max_s, grown_s))
-        if throttled:
-            await self._sleep(pause_s)
-            return
-        healed = self._healed.setdefault(region, asyncio.Event())
-        await first_of(self._sleep(pause_s), healed.wait())
+    def _jittered(self, base_s: float, max_s: float, failures: int) -> float:
+        """Full jitter. Source: AWS Architecture Blog, "Exponential Backoff And Jitter"."""
+        return self._rng.uniform(0.0, min(max_s, base_s * 2.0 ** min(failures, DOUBLINGS_MAX)))
 
     async def _drive(self, steps: Steps[T]) -> T:
         answer: Result = None
@@ -248,17 +325,6 @@ class Writer:
         region = self._regions[operation.region]
         return await self.patiently(operation.region, lambda: region.execute(operation))
 
-    def _restarting(self, region: str, state: tenacity.RetryCallState) -> None:
-        error = _error_of(state)
-        if isinstance(error, Contended):
-            log.warning("writer.contended", extra={"region": region})
-            return
-        self._observer.failed(region, error)
-        log.error(
-            "writer.restarting",
-            extra={"region": region, "error": spoken(error)},
-        )
-
 
 async def first_of(*awaitables: Awaitable[object]) -> None:
     """Wait for the first of several, and drop the others."""
@@ -268,8 +334,3 @@ async def first_of(*awaitables: Awaitable[object]) -> None:
     finally:
         for task in tasks:
             task.cancel()
-
-
-def _error_of(state: tenacity.RetryCallState) -> Exception:
-    error = state.outcome.exception() if state.outcome else None
-    return error if isinstance(error, Exception) else RuntimeError("no outcome")

@@ -12,12 +12,12 @@ from __future__ import annotations
 import asyncio
 import random
 import sys
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from replicator.clock import SystemClock
 from replicator.demo import engine, statuses
 from replicator.demo.canary import WATCH_INTERVAL_S, WRITE_INTERVAL_S, Canaries
 from replicator.demo.children import Child, ChildFailed, free_port
@@ -43,16 +43,6 @@ SETUP_WITHIN_S = 30.0
 RUNNING_WITHIN_S = 30.0
 STATUS_INTERVAL_S = 0.25
 THREADS_PER_REGION = 8
-
-
-class SystemClock:
-    """The machine's clocks."""
-
-    def now_us(self) -> int:
-        return time.time_ns() // 1000
-
-    def monotonic_s(self) -> float:
-        return time.monotonic()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -173,7 +173,8 @@ def test_run_refuses_an_unreachable_endpoint(run: Run) -> None:
     assert (status, out, len(err)) == (2, "", 2)
     for line, region in zip(err, REGIONS, strict=True):
         assert line.startswith(f"replicator: region {region}: ")
-        assert line.endswith("; check endpoint_url, aws_region and the network")
+        assert "; check endpoint_url, aws_region and the network; " in line
+        assert line.endswith("if the region is down, start the others with --tolerate-outage")
 
 
 def test_run_refuses_an_unknown_profile(run: Run) -> None:

@@ -35,6 +35,7 @@ from replicator.errors import (
 )
 
 CANARY = "canary-7781"
+JSON = "application/x-amz-json-1.0"
 """Stands in items, keys and the service's own words; must never reach an error's text."""
 
 ITEM = {"id": {"S": CANARY}, "blob": {"B": b"\x00\xff"}, "n": {"N": "1.50"}}
@@ -90,7 +91,8 @@ def serving() -> Iterator[Service]:
                 return
             body = json.dumps(answer.body).encode()
             self.send_response(answer.status)
-            for name, value in {**answer.headers, "Content-Length": str(len(body))}.items():
+            headers = {"Content-Type": JSON, **answer.headers, "Content-Length": str(len(body))}
+            for name, value in headers.items():
                 self.send_header(name, value)
             self.end_headers()
             self.wfile.write(body)
@@ -411,3 +413,10 @@ def test_a_refused_role_blames_no_item() -> None:
     got = refusal(error, "PutItem", "PutItem on orders in eu-west-1")
     assert type(got) is Fatal
     assert str(got).endswith("AssumeRole: ValidationException: bad role")
+
+
+def test_an_answer_that_is_not_dynamodbs_is_no_answer(api: Boto3Api, service: Service) -> None:
+    """A 200 from something in between is tried again; it must not pass for a write."""
+    service.answer = Answer(200, {}, headers={"Content-Type": "text/html"})
+    with pytest.raises(Transient):
+        call(api)

@@ -97,6 +97,7 @@ def test_every_commented_key_of_the_starter_works(directory: Directory) -> None:
     commented = ["control_table", "future_bound_s", "tombstone_days", "names", "ttl_deletes"]
     commented += ["marker", "[http]", "host", "port", "[reader]", "poll_idle_s"]
     commented += ["describe_interval_s", "[writer]", "concurrency", "unsettled_records_max"]
+    commented += ["[mending]", "enabled", "after_s", "read_units_per_s"]
     for key in commented:
         assert f"\n# {key}" in text
         text = text.replace(f"\n# {key}", f"\n{key}")
@@ -196,8 +197,8 @@ WRONG = {
     "key that pydantic would take": (
         '_env_file = "x"\n' + SOUND,
         (
-            "_env_file: unknown key; known: control_table, future_bound_s, http, reader, regions, "
-            "tables, tombstone_days, writer"
+            "_env_file: unknown key; known: control_table, future_bound_s, http, mending, reader, "
+            "regions, tables, tombstone_days, writer"
         ),
     ),
     "one region": (

@@ -1,8 +1,14 @@
 """A simulation of the shipping code: regions, streams, writers, crashes, in virtual time.
 
-worker.py    one region's replicator: the shipping lineage, transformer, flow and protocol, driven
-             one operation at a time by a seeded scheduler
-schedule.py  what a seed decides: regions, keys, clocks, pace, faults, and the application's writes
-check.py     one schedule from beginning to end, with everything that must hold
-run.py       any number of seeds on all cores
+schedule.py     what a seed decides: regions, keys, clocks, pace, faults
+application.py  the applications' writes, and the time-to-live service
+region.py       one region's table
+worker.py       one region's replicator: the shipping lineage, transformer, flow and protocol,
+                driven one operation at a time by a seeded scheduler
+ledger.py       which records are settled, by an account of its own
+check.py        one schedule from beginning to end, with everything that must hold
+coverage.py     how often the situations that matter came up
+run.py          any number of seeds on all cores; one seed, traced (trace.py)
+mutants.py      each rule of the protocol switched off, and which schedule notices
+scene.py        schedules written by hand (tests/conflict/test_rules.py, test_found_schedules.py)
 """

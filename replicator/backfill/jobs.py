@@ -1,0 +1,213 @@
+"""Where a backfill stands, in the source region's control table: so that any process can go on.
+
+    pk                            sk                holds
+    backfill#<table>#<source>     <job>             what was asked for, when it began and ended
+    backfill#<table>#<source>     <job>#<segment>   how far a segment is settled, and its counts
+
+A cursor is saved only when all that lies before it is settled in every target. Whoever works on a
+segment has claimed it; a save by one whose claim was taken over is refused (`TakenOver`), so two
+processes do the work once and count it once. Work done twice would do no harm.
+
+`intent` holds the keys that are being written to the targets of a one-way table. If their item is
+deleted meanwhile no scan finds it any more, and who resumes has to look at the tombstone again.
+
+Rows of a finished job expire; those of an unfinished one stay.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from conflict.operations import Image
+from replicator.backfill.plan import Plan
+from replicator.backfill.tally import Tally
+from replicator.control import CONTROL_TTL_ATTRIBUTE, ControlTable, expiry, row_key
+from replicator.errors import ConditionFailed, ReplicatorError
+from replicator.packing import packed, unpacked
+from replicator.ports import Api, Clock, Sleep
+from replicator.requests import Wire
+
+FINISHED_JOBS_KEPT_S = 30 * 24 * 3_600
+SEGMENT_DIGITS = 7
+
+
+class TakenOver(ReplicatorError):
+    """Another process has taken the segment over."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cursor:
+    """How far one segment is settled. `after`: the key to go on after; None at the beginning."""
+
+    segment: int
+    after: Image | None = None
+    finished: bool = False
+    intent: tuple[Image, ...] = ()
+    tally: Tally = field(default_factory=Tally)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """One backfill, from its start to its end, in whatever processes."""
+
+    id: str
+    targets: tuple[str, ...]
+    authority: str | None
+    segments: int
+    started_us: int
+    finished_us: int | None = None
+    cursors: tuple[Cursor, ...] = ()
+
+    @property
+    def tally(self) -> Tally:
+        """What all of its segments have counted."""
+        return Tally.sum(cursor.tally for cursor in self.cursors)
+
+    @property
+    def open_segments(self) -> tuple[int, ...]:
+        """The segments that are not finished."""
+        finished = {cursor.segment for cursor in self.cursors if cursor.finished}
+        return tuple(segment for segment in range(self.segments) if segment not in finished)
+
+
+class Jobs:
+    """The backfills of one table out of one region."""
+
+    def __init__(
+        self, *, api: Api, control_table: str, table: str, source: str, clock: Clock, sleep: Sleep
+    ) -> None:
+        self._control = ControlTable(api=api, name=control_table)
+        self._pk = f"backfill#{table}#{source}"
+        self._clock, self._sleep = clock, sleep
+
+    async def load(self) -> list[Job]:
+        """All that are known, the oldest first."""
+        jobs: dict[str, Job] = {}
+        for row in await self._control.query(self._pk):  # a job sorts before its segments
+            job, _, segment = row["sk"]["S"].partition("#")
+            if not segment:
+                jobs[job] = _job(job, row)
+            elif job in jobs:
+                cursors = (*jobs[job].cursors, _cursor(int(segment), row))
+                jobs[job] = replace(jobs[job], cursors=cursors)
+        return list(jobs.values())
+
+    async def begin(self, plan: Plan) -> Job:
+        """Write down that a job begins."""
+        now_us = self._clock.now_us()
+        job = Job(
+            id=f"{now_us:016d}",
+            targets=plan.targets,
+            authority=plan.authority,
+            segments=plan.segments,
+            started_us=now_us,
+        )
+        asked = {"targets": job.targets, "authority": job.authority, "segments": job.segments}
+        await self._update(
+            job.id, "SET asked_for = :asked, started_us = :now", "attribute_not_exists(pk)",
+            {":asked": {"S": json.dumps(asked)}, ":now": {"N": str(now_us)}},
+        )  # fmt: skip
+        return job
+
+    async def claim(self, job: str, segment: int, runner: str) -> Cursor:
+        """Take a segment over; the cursor is where to go on."""
+        sk = _segment_sk(job, segment)
+        await self._update(
+            sk, "SET claimed_by = :runner", "attribute_not_exists(finished_us)",
+            {":runner": {"S": runner}},
+        )  # fmt: skip
+        (row,) = await self._control.read([row_key(self._pk, sk)], sleep=self._sleep)
+        return _cursor(segment, row)
+
+    async def save(self, job: str, cursor: Cursor, runner: str) -> None:
+        """Store a cursor.
+
+        Raises: TakenOver.
+        """
+        values: Wire = {":counts": {"S": cursor.tally.text}, ":runner": {"S": runner}}
+        changes, dropped = ["counts = :counts"], []
+        for name, value in _positions(cursor).items():
+            if value is None:
+                dropped.append(name)
+            else:
+                changes.append(f"{name} = :{name}")
+                values[f":{name}"] = value
+        expression = f"SET {', '.join(changes)}"
+        if dropped:
+            expression += f" REMOVE {', '.join(dropped)}"
+        try:
+            await self._update(
+                _segment_sk(job, cursor.segment), expression, "claimed_by = :runner", values
+            )
+        except ConditionFailed:
+            text = f"segment {cursor.segment} was taken over by another backfill of this table"
+            raise TakenOver(text) from None
+
+    async def finish(self, job: Job) -> None:
+        """Write down that a job has ended; its rows expire after a time."""
+        values: Wire = {
+            ":now": {"N": str(self._clock.now_us())},
+            ":expires": expiry(self._clock, FINISHED_JOBS_KEPT_S),
+        }
+        expires = f"SET {CONTROL_TTL_ATTRIBUTE} = :expires"
+        await self._update(job.id, f"{expires}, finished_us = :now", "attribute_exists(pk)", values)
+        for segment in range(job.segments):
+            await self._update(
+                _segment_sk(job.id, segment), expires, "attribute_exists(pk)",
+                {":expires": values[":expires"]},
+            )  # fmt: skip
+
+    async def discard(self, job: Job) -> None:
+        """Forget a job; whoever still works on it loses its claims."""
+        for cursor in job.cursors:
+            await self._delete(_segment_sk(job.id, cursor.segment))
+        await self._delete(job.id)
+
+    async def _update(self, sk: str, expression: str, condition: str, values: Wire) -> None:
+        await self._control.update(row_key(self._pk, sk), expression, condition, values)
+
+    async def _delete(self, sk: str) -> None:
+        await self._control.delete(row_key(self._pk, sk), "sk = :sk", {":sk": {"S": sk}})
+
+
+def _segment_sk(job: str, segment: int) -> str:
+    return f"{job}#{segment:0{SEGMENT_DIGITS}d}"
+
+
+def _positions(cursor: Cursor) -> dict[str, Wire | None]:
+    intent = [{"M": dict(key)} for key in cursor.intent]
+    return {
+        "settled_to": None if cursor.after is None else {"B": packed(cursor.after)},
+        "under_way": {"B": packed({"keys": {"L": intent}})} if intent else None,
+        "at_end": {"BOOL": True} if cursor.finished else None,
+    }
+
+
+def _job(job: str, row: Wire) -> Job:
+    asked: dict[str, Any] = json.loads(row["asked_for"]["S"])
+    return Job(
+        id=job,
+        targets=tuple(asked["targets"]),
+        authority=asked["authority"],
+        segments=asked["segments"],
+        started_us=int(row["started_us"]["N"]),
+        finished_us=int(row["finished_us"]["N"]) if "finished_us" in row else None,
+    )
+
+
+def _cursor(segment: int, row: Wire) -> Cursor:
+    return Cursor(
+        segment=segment,
+        after=unpacked(row["settled_to"]["B"]) if "settled_to" in row else None,
+        finished="at_end" in row,
+        intent=tuple(_keys(row["under_way"]["B"])) if "under_way" in row else (),
+        tally=Tally.of(row["counts"]["S"]) if "counts" in row else Tally(),
+    )
+
+
+def _keys(data: bytes) -> Sequence[Image]:
+    keys: Any = unpacked(data)["keys"]["L"]
+    return [key["M"] for key in keys]

@@ -1,0 +1,297 @@
+"""The work of one process: some segments of a job, all at once, over the regions' endpoints.
+
+Composition only. The same function serves the command itself and a worker of a cluster; what it is
+handed is plain data, and where everything stands is in the control table.
+
+Nothing is given up once it has worked: a region that is away is tried until it is back. A region
+that refuses for good before it has taken a single item is another matter (`Hopeless`): that is a
+missing permission or a missing table, and somebody waits for an answer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from functools import partial
+from random import Random
+
+from conflict.operations import Item, Key, judged
+from conflict.version import Kind, Version
+from replicator.backfill.inserts import Inserts
+from replicator.backfill.jobs import Jobs
+from replicator.backfill.plan import Plan
+from replicator.backfill.rate import Bucket
+from replicator.backfill.segment import SegmentParts, Source, run_segment
+from replicator.backfill.tally import Tally
+from replicator.backfill.target import PaidTable, Target, TargetParts
+from replicator.clock import SystemClock
+from replicator.compose import DAY_S, HOME_SLACK_US
+from replicator.control import ControlKeyStates
+from replicator.dynamodb import Boto3Api
+from replicator.errors import Fatal, spoken
+from replicator.ports import READ_BATCH_MAX, Api, Table
+from replicator.records import Parked
+from replicator.requests import TableRequests
+from replicator.settings import Settings
+from replicator.table import DynamoTable, key_of
+from replicator.waiting import Quarantine
+from replicator.writer import RegionPort, Writer, WriterLimits
+
+
+class Hopeless(Fatal):
+    """A region refuses for good, and has never taken an item."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Order:
+    """What a process is to do: plain data, which may be sent to another machine.
+
+    The rates are for this process alone, in units per second; None: no bound.
+    """
+
+    settings: Settings
+    plan: Plan
+    key_names: tuple[str, ...]
+    job: str
+    segments: tuple[int, ...]
+    write_rate: float | None
+    read_rate: float | None
+
+
+def work(order: Order, progress: Callable[[Tally], None]) -> Tally:
+    """Carry out an order; returns what its segments have counted since the job began."""
+    with ExitStack() as opened:
+        regions = (order.plan.source, *order.plan.targets)
+        apis = {region: _open(order.settings, region, opened) for region in regions}
+        return asyncio.run(work_over(order, apis, progress))
+
+
+async def work_over(
+    order: Order, apis: Mapping[str, Api], progress: Callable[[Tally], None]
+) -> Tally:
+    """The same over endpoints that are open.
+
+    Raises: Hopeless; TakenOver; Fatal where the source refuses to be scanned.
+    """
+    bench = _Bench(order, apis)
+    tallies: list[Tally] = []
+    parts = bench.segment_parts(progress)
+
+    async def one(segment: int) -> None:
+        tallies.append(await run_segment(parts, segment))
+
+    async def give_up() -> None:
+        raise await bench.watch.hopeless
+
+    try:
+        async with asyncio.TaskGroup() as group:
+            watching = group.create_task(give_up())
+            async with asyncio.TaskGroup() as segments:
+                for segment in order.segments:
+                    segments.create_task(one(segment))
+            watching.cancel()
+    except* Exception as group:  # noqa: BLE001 - raised, without the group
+        raise first_of_all(group) from None
+    return Tally.sum(tallies)
+
+
+def first_of_all(error: BaseException) -> BaseException:
+    """The first of the errors that a group of tasks ended with."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
+
+
+def _open(settings: Settings, region: str, opened: ExitStack) -> Api:
+    entry = settings.regions[region]
+    api = Boto3Api.open(
+        region=entry.aws_region,
+        endpoint_url=entry.endpoint_url,
+        profile=entry.profile,
+        role_arn=entry.role_arn,
+        threads=settings.writer.concurrency,
+    )
+    opened.callback(api.close)
+    return api
+
+
+@dataclass(slots=True)
+class Watch:
+    """writer.Observer: tells when there is no hope."""
+
+    hopeless: asyncio.Future[Hopeless]
+    proven: set[str] = field(default_factory=set)
+
+    def failed(self, region: str, error: Exception) -> None:
+        """It is tried again."""
+
+    def recovered(self, region: str) -> None:
+        """Nothing to tell."""
+
+    def stuck(self, region: str, error: Exception, *, first: bool) -> None:
+        """Note a refusal that nobody has had reason not to expect."""
+        del first
+        refused = isinstance(error, Fatal) and region not in self.proven
+        if refused and not self.hopeless.done():
+            self.hopeless.set_result(Hopeless(spoken(error)))
+
+    def freed(self, region: str) -> None:
+        """Nothing to tell."""
+
+
+class _Bench:
+    """The parts of one process's work."""
+
+    def __init__(self, order: Order, apis: Mapping[str, Api]) -> None:
+        self._order, self._apis, self._clock = order, apis, SystemClock()
+        self.watch = Watch(asyncio.get_running_loop().create_future())
+        plan = order.plan
+        self._tables = {region: self._table(region) for region in (plan.source, *plan.targets)}
+        self._states = {region: self._key_states(region) for region in self._tables}
+        self._buckets = {region: self._bucket(order.write_rate) for region in plan.targets}
+        self._writer = Writer(
+            regions={region: self._port(region) for region in self._tables},
+            limits=WriterLimits(),
+            observer=self.watch,
+            sleep=asyncio.sleep,
+            rng=Random(),
+        )
+
+    def segment_parts(self, progress: Callable[[Tally], None]) -> SegmentParts:
+        """What every segment works with."""
+        order, plan = self._order, self._order.plan
+        return SegmentParts(
+            source=Source(
+                api=self._apis[plan.source],
+                region=plan.source,
+                requests=self._requests(plan.source),
+                key_of=partial(key_of, key_names=order.key_names),
+                writer=self._writer,
+                bucket=self._bucket(order.read_rate),
+                segments=plan.segments,
+                limit_us=self._limit_us(plan.source),
+            ),
+            targets={target: self._target(target) for target in plan.targets},
+            jobs=jobs_of(order.settings, plan, self._apis[plan.source]),
+            job=order.job,
+            runner=uuid.uuid4().hex,
+            policed=plan.terms.policed,
+            progress=progress,
+        )
+
+    def _target(self, region: str) -> Target:
+        order = self._order
+        return Target(
+            TargetParts(
+                region=region,
+                terms=order.plan.terms,
+                is_authority=region == order.plan.authority,
+                writer=self._writer,
+                states=self._states[region],
+                inserts=Inserts(
+                    api=self._apis[region],
+                    table=order.settings.table_name(order.plan.table, region),
+                    region=region,
+                    writer=self._writer,
+                ),
+                join=self._requests(region).join,
+                bucket=self._buckets[region],
+                read_again=self._read_again,
+                park=self._park,
+                written=self.watch.proven.add,
+                sleep=asyncio.sleep,
+            )
+        )
+
+    def _port(self, region: str) -> RegionPort:
+        plan = self._order.plan
+        table: Table = self._tables[region]
+        if region in self._buckets:
+            marker = self._order.settings.tables[plan.table].marker
+            table = PaidTable(table=table, bucket=self._buckets[region], marker=marker)
+        return RegionPort(
+            table=table,
+            states=self._states[region],
+            concurrency=self._order.settings.writer.concurrency,
+            limit_us=self._limit_us(region),
+        )
+
+    def _table(self, region: str) -> DynamoTable:
+        plan, settings = self._order.plan, self._order.settings
+        return DynamoTable(
+            api=self._apis[region],
+            name=settings.table_name(plan.table, region),
+            marker=settings.tables[plan.table].marker,
+            key_names=self._order.key_names,
+            sleep=asyncio.sleep,
+        )
+
+    def _key_states(self, region: str) -> ControlKeyStates:
+        plan, settings = self._order.plan, self._order.settings
+        return ControlKeyStates(
+            api=self._apis[region],
+            control_table=settings.control_table,
+            table=plan.table,
+            clock=self._clock,
+            sleep=asyncio.sleep,
+            retention_s=int(settings.tombstone_days * DAY_S),
+        )
+
+    def _requests(self, region: str) -> TableRequests:
+        plan, settings = self._order.plan, self._order.settings
+        return TableRequests(
+            table=settings.table_name(plan.table, region),
+            marker=settings.tables[plan.table].marker,
+            key_names=self._order.key_names,
+        )
+
+    def _bucket(self, rate: float | None) -> Bucket:
+        return Bucket(rate, monotonic_s=self._clock.monotonic_s, sleep=asyncio.sleep)
+
+    def _limit_us(self, region: str) -> Callable[[], int]:
+        """A region believes its own stamps a little further ahead, see compose.py."""
+        bound_us = int(self._order.settings.future_bound_s * 1e6)
+        if region == self._order.plan.source:
+            bound_us += HOME_SLACK_US
+        return lambda: self._clock.now_us() + bound_us
+
+    async def _read_again(self, keys: Sequence[Key]) -> list[Item | None]:
+        source, writer = self._order.plan.source, self._writer
+        limit_us = self._limit_us(source)()
+        items: list[Item | None] = []
+        for start in range(0, len(keys), READ_BATCH_MAX):
+            batch = keys[start : start + READ_BATCH_MAX]
+            items += await writer.patiently(source, partial(self._tables[source].get, batch))
+        return [judged(item, limit_us) for item in items]
+
+    async def _park(self, target: str, key: Key, item: Item, reason: str) -> None:
+        plan = self._order.plan
+        parked = Parked(
+            table=plan.table,
+            source=plan.source,
+            target=target,
+            key=key,
+            version=item.version or Version(0, plan.source, 0, Kind.REPLICATED),
+            image=item.image,
+            reason=reason,
+            parked_us=self._clock.now_us(),
+        )
+        quarantine = Quarantine(
+            api=self._apis[plan.source], control_table=self._order.settings.control_table
+        )
+        await self._writer.patiently(plan.source, partial(quarantine.park, parked))
+
+
+def jobs_of(settings: Settings, plan: Plan, api: Api) -> Jobs:
+    """Where the backfills of a table are kept; `api`: the source's."""
+    return Jobs(
+        api=api,
+        control_table=settings.control_table,
+        table=plan.table,
+        source=plan.source,
+        clock=SystemClock(),
+        sleep=asyncio.sleep,
+    )

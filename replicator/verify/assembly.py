@@ -1,0 +1,169 @@
+"""Puts a comparison together: settings and endpoints in, a Comparison out. Composition only."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from functools import partial
+from random import Random
+
+from conflict.operations import Key
+from conflict.repair import Holding, Verdict, compare, compare_one_way
+from replicator.compose import region_port, stores
+from replicator.errors import ConfigurationError, ReplicatorError
+from replicator.keeper import RETENTION_US
+from replicator.ports import Api, Clock
+from replicator.preflight import (
+    ANSWER_WITHIN_S,
+    control_subject,
+    described,
+    remedy,
+    table_subject,
+)
+from replicator.records import Mode
+from replicator.requests import TableRequests
+from replicator.settings import Settings
+from replicator.verify.candidates import Judge
+from replicator.verify.comparison import Comparison, ComparisonLimits
+from replicator.verify.scan import SEGMENTS, Pace, Scanner
+from replicator.writer import Observer, Writer, WriterLimits
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VerifyOptions:
+    """What was asked for. `regions`: all of the table's where left out."""
+
+    table: str
+    regions: tuple[str, ...] | None = None
+    authority: str | None = None
+    repair: bool = False
+    sample: float = 1.0
+    settle_s: float = 3.0
+    read_units_per_s: float | None = None
+
+
+def comparison_of(
+    settings: Settings,
+    options: VerifyOptions,
+    *,
+    apis: Mapping[str, Api],
+    key_names: tuple[str, ...],
+    clock: Clock,
+    observer: Observer,
+    lost: Collection[str] = (),
+    segments: int = SEGMENTS,
+) -> Comparison:
+    """The comparison of a table's regions, over their endpoints. `lost`: see `regions_of_loss`."""
+    writer = Writer(
+        regions={
+            region: region_port(
+                settings,
+                options.table,
+                region,
+                api,
+                key_names,
+                clock=clock,
+                bound_us=int(settings.future_bound_s * 1e6),
+            )
+            for region, api in apis.items()
+        },
+        limits=WriterLimits(),
+        observer=observer,
+        sleep=asyncio.sleep,
+        rng=Random(),
+    )
+    scanners = {
+        region: Scanner(
+            region=region,
+            api=api,
+            requests=TableRequests(
+                table=settings.table_name(options.table, region),
+                marker=settings.tables[options.table].marker,
+                key_names=key_names,
+            ),
+            writer=writer,
+            pace=Pace(options.read_units_per_s, clock=clock, sleep=asyncio.sleep),
+            segments=segments,
+        )
+        for region, api in apis.items()
+    }
+    return Comparison(
+        scanners=scanners,
+        writer=writer,
+        judge=_judge(settings, options, lost),
+        limits=ComparisonLimits(
+            repair=options.repair, settle_s=options.settle_s, sample=options.sample
+        ),
+        sleep=asyncio.sleep,
+    )
+
+
+async def regions_of_loss(
+    settings: Settings, table: str, apis: Mapping[str, Api], clock: Clock
+) -> frozenset[str]:
+    """The regions whose stream has lost records of the table: a gap is stored, or nobody has read
+    it for longer than it holds."""
+    sources = [region for region in settings.tables[table].sources if region in apis]
+    losses = await asyncio.gather(
+        *(_has_lost(settings, table, region, apis[region], clock) for region in sources)
+    )
+    return frozenset(region for region, lost in zip(sources, losses, strict=True) if lost)
+
+
+async def _has_lost(settings: Settings, table: str, source: str, api: Api, clock: Clock) -> bool:
+    kept = stores(settings, api, clock=clock)
+    if await kept.gaps.load(table, source):
+        return True
+    read_us = await kept.checkpoints.last_read(table, source)
+    return read_us is not None and clock.now_us() - read_us > RETENTION_US
+
+
+async def key_names_of(settings: Settings, table: str, apis: Mapping[str, Api]) -> tuple[str, ...]:
+    """The key attributes of a table. Raises: ConfigurationError where a region is not ready."""
+    answers = await asyncio.gather(
+        *(_key_schema(settings, table, region, api) for region, api in apis.items())
+    )
+    wrong = [answer for answer in answers if isinstance(answer, str)]
+    if wrong:
+        raise ConfigurationError("\n".join(wrong))
+    schemas = [answer for answer in answers if not isinstance(answer, str)]
+    for region, schema in zip(apis, schemas, strict=True):
+        if list(schema.items()) != list(schemas[0].items()):
+            subject = table_subject(settings, table, region)
+            raise ConfigurationError(f"{subject}: has other keys than in {next(iter(apis))}")
+    return tuple(schemas[0])
+
+
+async def _key_schema(
+    settings: Settings, table: str, region: str, api: Api
+) -> Mapping[str, tuple[str, str]] | str:
+    """The keys of a table in a region whose control table is there too; else what is wrong."""
+    try:
+        async with asyncio.timeout(ANSWER_WITHIN_S):
+            control = await described(api, settings.control_table)
+            description = await described(api, settings.table_name(table, region))
+    except TimeoutError:
+        return f"region {region}: no answer; check endpoint_url and the network"
+    except ReplicatorError as error:
+        return f"region {region}: {error}; {remedy(error)}"
+    if description is None:
+        return (
+            f"{table_subject(settings, table, region)}: does not exist; create it, or set its name"
+        )
+    if control is None:
+        subject = control_subject(settings.control_table, region)
+        return f"{subject}: does not exist; run `replicator setup`"
+    return description.key_schema
+
+
+def _judge(settings: Settings, options: VerifyOptions, lost: Collection[str]) -> Judge:
+    entry = settings.tables[options.table]
+    if entry.mode is Mode.MULTI_WRITER:
+        return partial(compare, authority=options.authority, lost=lost)
+    source = entry.sources[0]
+
+    def judge(key: Key, holdings: Mapping[str, Holding]) -> Verdict:
+        return compare_one_way(key, source, holdings)
+
+    return judge

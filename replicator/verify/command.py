@@ -1,0 +1,228 @@
+"""`replicator verify`: from settings and options to a comparison, and from its end to a status.
+
+Composition only. Regions that cannot be reached, tables that are not there and calls that are not
+allowed are wrong set-up, one line each; a region that is lost midway ends the command after a
+while, since a person waits for it. Nothing is lost by that: a repair may be run again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TextIO
+
+from replicator.clock import SystemClock
+from replicator.errors import ConfigurationError, Fatal, ReplicatorError, Throttled
+from replicator.ports import Api, Clock
+from replicator.preflight import Connect, remedy
+from replicator.settings import Settings, suggestion
+from replicator.verify.assembly import VerifyOptions, comparison_of, key_names_of, regions_of_loss
+from replicator.verify.candidates import Difference
+from replicator.verify.comparison import Comparison
+from replicator.verify.report import (
+    difference_document,
+    difference_line,
+    summary_document,
+    summary_line,
+)
+
+GIVE_UP_AFTER_S = 60.0
+"""How long a region may fail without a single answer before the command ends."""
+
+PROGRESS_EVERY_S = 1.0
+
+
+@dataclass(slots=True)
+class Patience:
+    """Ends what a person waits for when a region has not answered for a while.
+
+    What cannot pass ends it at once; throttling never does.
+    """
+
+    clock: Clock
+    failing_since_s: dict[str, float] = field(default_factory=dict)
+
+    def failed(self, region: str, error: Exception) -> None:
+        if isinstance(error, Throttled):
+            return
+        now_s = self.clock.monotonic_s()
+        if now_s - self.failing_since_s.setdefault(region, now_s) > GIVE_UP_AFTER_S:
+            raise Fatal(str(error))
+
+    def recovered(self, region: str) -> None:
+        self.failing_since_s.pop(region, None)
+
+    def stuck(self, region: str, error: Exception, *, first: bool) -> None:
+        del region, first
+        if isinstance(error, ReplicatorError):
+            raise error
+
+    def freed(self, region: str) -> None:
+        del region
+
+
+def verify_table(
+    settings: Settings,
+    options: VerifyOptions,
+    *,
+    connect: Connect,
+    as_json: bool,
+    report: Path | None,
+) -> int:
+    """Compare, tell, and return the exit status: 0 equal, 1 different."""
+    regions = checked_regions(settings, options)
+    try:
+        apis = {region: connect(region) for region in regions}
+        with _open_report(report) as file:
+            return asyncio.run(_verify(settings, options, apis, as_json=as_json, file=file))
+    except ReplicatorError as error:
+        raise _told(error) from None
+    except BaseExceptionGroup as group:
+        errors, others = group.split(ReplicatorError)
+        if errors is None or others is not None:
+            raise
+        raise _told(errors) from None
+
+
+def checked_regions(settings: Settings, options: VerifyOptions) -> tuple[str, ...]:
+    """The regions to compare. Raises: ConfigurationError for options that do not fit the table."""
+    entry = settings.tables.get(options.table)
+    if entry is None:
+        remedy_text = suggestion(options.table, settings.tables)
+        raise ConfigurationError(f'--table: "{options.table}" is no table; {remedy_text}')
+    regions = options.regions or entry.members
+    named = [*(("--regions", region) for region in regions)]
+    if options.authority is not None:
+        named.append(("--authority", options.authority))
+    for option, region in named:
+        if region not in entry.members:
+            text = f'"{region}" is no region of this table; {suggestion(region, entry.members)}'
+            raise ConfigurationError(f"{option}: {text}")
+    if len(set(regions)) < 2 or len(set(regions)) < len(regions):  # noqa: PLR2004 - a pair
+        raise ConfigurationError("--regions: name at least two, each once, separated by commas")
+    if entry.source is not None and entry.source not in regions:
+        raise ConfigurationError(f'--regions: add "{entry.source}", the source of this table')
+    if options.authority is not None and options.authority not in regions:
+        raise ConfigurationError("--authority: name one of --regions")
+    if entry.source is not None and options.authority not in (None, entry.source):
+        raise ConfigurationError(f'--authority: only "{entry.source}" writes this table')
+    return regions
+
+
+async def _verify(
+    settings: Settings,
+    options: VerifyOptions,
+    apis: Mapping[str, Api],
+    *,
+    as_json: bool,
+    file: TextIO | None,
+) -> int:
+    clock = SystemClock()
+    started_s = clock.monotonic_s()
+    key_names = await key_names_of(settings, options.table, apis)
+    lost = await regions_of_loss(settings, options.table, apis, clock)
+    comparison = comparison_of(
+        settings,
+        options,
+        apis=apis,
+        key_names=key_names,
+        clock=clock,
+        observer=Patience(clock),
+        lost=lost,
+    )
+    teller = _Teller(as_json=as_json, file=file, clock=clock)
+    progress = asyncio.create_task(_show_progress(comparison))
+    try:
+        stats = await comparison.run(teller.tell)
+    finally:
+        progress.cancel()
+    teller.close(
+        summary_document(
+            options.table,
+            stats,
+            units={region: s.stats.units for region, s in comparison.scanners.items()},
+            sample=options.sample,
+            lost=lost,
+            seconds=clock.monotonic_s() - started_s,
+        )
+    )
+    return 1 if stats.standing else 0
+
+
+class _Teller:
+    """Tells differences as they come, so that a million of them takes no memory.
+
+    As JSON it is one document all the same: {"differences": [...], "summary": {...}}.
+    """
+
+    def __init__(self, *, as_json: bool, file: TextIO | None, clock: Clock) -> None:
+        self._as_json, self._file, self._clock = as_json, file, clock
+        self._told = 0
+        if as_json:
+            sys.stdout.write('{"differences": [')
+
+    def tell(self, difference: Difference) -> None:
+        """A difference: to standard output, and as a line of JSON to the report."""
+        now_us = self._clock.now_us()
+        document = json.dumps(difference_document(difference, now_us))
+        if self._file is not None:
+            self._file.write(f"{document}\n")
+        if self._as_json:
+            sys.stdout.write(f"{',' if self._told else ''}\n  {document}")
+        else:
+            if not self._told:
+                sys.stdout.write(f"{', '.join(difference.sides)}:\n")
+            sys.stdout.write(f"{difference_line(difference, now_us)}\n")
+        self._told += 1
+
+    def close(self, summary: Mapping[str, Any]) -> None:
+        """The end."""
+        if self._as_json:
+            sys.stdout.write(f'\n], "summary": {json.dumps(summary)}}}\n')
+        else:
+            sys.stdout.write(f"{summary_line(summary)}\n")
+
+
+async def _show_progress(comparison: Comparison) -> None:
+    """On a terminal, a line on standard error that is written over."""
+    if not sys.stderr.isatty():
+        return
+    try:
+        while True:
+            stats = comparison.stats
+            read = ", ".join(f"{r} {s.stats.items:,}" for r, s in comparison.scanners.items())
+            line = f"{stats.stage}: {read}; {stats.differences:,} differ"
+            sys.stderr.write(f"\r{line[:160]}\x1b[K")
+            sys.stderr.flush()
+            await asyncio.sleep(PROGRESS_EVERY_S)
+    finally:
+        sys.stderr.write("\r\x1b[K")
+
+
+@contextmanager
+def _open_report(path: Path | None) -> Iterator[TextIO | None]:
+    if path is None:
+        yield None
+        return
+    try:
+        file = path.open("w", encoding="utf-8")
+    except OSError as error:
+        raise ConfigurationError(f"--report: {path}: not written: {error.strerror}") from None
+    with file:
+        yield file
+
+
+def _told(error: BaseException) -> ConfigurationError:
+    """The first of what went wrong, with what a person can do about it."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    if isinstance(error, ConfigurationError):
+        return error
+    if isinstance(error, ReplicatorError):
+        return ConfigurationError(f"{error}; {remedy(error)}")
+    return ConfigurationError(str(error))

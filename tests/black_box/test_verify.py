@@ -1,0 +1,98 @@
+"""`replicator verify` beside running replicators: no false alarm, and repairs that stay."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from random import Random
+from typing import Any
+
+from support.black_box import REGIONS, World, command, environment, until
+from support.black_box_tables import MARKER, Table
+from support.black_box_writers import Writer
+from support.tables import unique_name
+
+SETTLE_S = 1.0
+"""Longer than the lag of these worlds, which is a few polls."""
+
+
+def verify(world: World, table: Table, *options: str) -> tuple[int, Any]:
+    """Run it; its exit status and its document."""
+    config = world.directory / "verify.toml"
+    config.write_text(world.configuration(), encoding="utf-8")
+    arguments = ("--config", str(config), "--table", table.name, "--settle", str(SETTLE_S))
+    done = subprocess.run(
+        command("verify", *arguments, "--json", *options),
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=90,
+        check=False,
+    )
+    assert not done.stderr, done.stderr
+    return done.returncode, json.loads(done.stdout)
+
+
+def test_nothing_differs_for_being_on_its_way(world: World, rng: Random) -> None:
+    """While every region writes, keys that change are not called different. An insert that carried
+    a foreign marker along passes for an echo, and nobody ships it: that is found and repaired."""
+    table = world.add(Table(unique_name(), regions=REGIONS))
+    world.start(None)
+    writers = [Writer(world.connection, table, name, Random(rng.random())) for name in REGIONS]
+    for writer in writers:
+        writer.start()
+    until(lambda: sum(w.operations for w in writers) > 100, within_s=30, what="writes")
+    status, document = verify(world, table)
+    assert (status, document["differences"]) == (0, [])
+    assert document["summary"]["candidates"] > 0, "nothing was on its way"
+    for writer in writers:
+        writer.stop()
+
+    marker = f"{1_700_000_000_000_000:016d}#{REGIONS[0]}#015r"
+    carried = {"id": {"S": "carried"}, "n": {"N": "1"}, MARKER: {"S": marker}}
+    world.connection.client(REGIONS[1]).put_item(TableName=table.name, Item=carried)
+    world.settle()
+    status, document = verify(world, table, "--repair")
+    (found,) = document["differences"]
+    assert (status, found["key"], found["repaired"]) == (0, {"id": {"S": "carried"}}, True)
+    assert [side["sign"] for side in found["regions"].values()] == ["+", "=", "+"]
+
+    world.settle()
+    world.assert_equal()
+
+
+def test_a_gap_mends_itself(world: World) -> None:
+    """A stream that was made anew while nobody read it has lost an update, a put and an insert.
+    The replicator says so, compares, repairs, and is well again."""
+    home, away = REGIONS[:2]
+    table = Table(unique_name(), regions=(home, away), options="[mending]\nafter_s = 0")
+    world.add(table)
+    client = world.connection.client(home)
+    for key in ("updated", "replaced"):
+        client.put_item(TableName=table.name, Item={"id": {"S": key}, "v": {"S": "old"}})
+    (replicator,) = world.start(None)
+    world.settle()
+    replicator.kill()
+
+    client.update_item(
+        TableName=table.name,
+        Key={"id": {"S": "updated"}},
+        UpdateExpression="SET v = :v",
+        ExpressionAttributeValues={":v": {"S": "new"}},
+    )
+    for key in ("replaced", "inserted"):
+        client.put_item(TableName=table.name, Item={"id": {"S": key}, "v": {"S": "new"}})
+    client.update_table(TableName=table.name, StreamSpecification={"StreamEnabled": False})
+    anew: Any = {"StreamEnabled": True, "StreamViewType": "NEW_AND_OLD_IMAGES"}
+    client.update_table(TableName=table.name, StreamSpecification=anew)
+
+    replicator.start()
+    until(lambda: world.connection.gaps(table, home), within_s=20, what="the gap is told")
+    until(lambda: not world.connection.gaps(table, home), within_s=40, what="the gap is closed")
+    until(lambda: replicator.state() == "ok", within_s=10, what="all is well")
+    world.settle()
+    world.assert_equal()
+    found = world.connection.scan(table, away)
+    assert {item["id"]["S"]: item["v"]["S"] for item in found} == dict.fromkeys(
+        ("updated", "replaced", "inserted"), "new"
+    )

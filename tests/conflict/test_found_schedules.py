@@ -1,0 +1,151 @@
+"""Schedules that an earlier form of the protocol did not stand, kept by hand.
+
+They were found by random schedules or by thinking the protocol through. One is still open: it is
+expected to fail, strictly, and whoever mends it removes its mark. What random schedules still find
+(old records processed again in the very moment of a newer delete) is left out of them by default:
+`python -m simulation.run --withheld` brings it back.
+"""
+
+from __future__ import annotations
+
+from functools import reduce
+
+import pytest
+
+from conflict.operations import Get
+from replicator.records import TtlDeletes, ViewType
+from replicator.transformer import fold
+from simulation.scene import BOUND_US, KEY, Scene
+
+
+def test_a_replayed_delete_leaves_what_was_re_created_in_the_same_second() -> None:
+    """B deletes; A sees it gone and writes anew within the stream's grain; B's delete runs again.
+
+    B's replicator crashed between the delivery and the checkpoint.
+    """
+    scene = Scene("A", "B")
+    scene.put("A", 1_000, "v1")
+    scene.ship("A", 1, "B")
+    scene.delete("B", 1_000)
+    scene.ship("B", 2, "A")
+    scene.put("A", 1_000, "v2")
+    scene.passed("A", 4)
+    scene.passed("B", 1)
+
+    scene.drain("B")
+    scene.drain()
+
+    assert scene.values() == ["v2", "v2"]
+
+
+def test_replayed_writes_do_not_rise_above_a_later_delete() -> None:
+    """A's writes all run again after B deleted the item: it stays away.
+
+    C was out of reach, so that A's checkpoint lay far back; then A's replicator crashed.
+    """
+    scene = Scene("A", "B")
+    for value in ("v1", "v2", "v3", "v4"):
+        scene.put("A", 1_000, value)
+    folded = reduce(fold, [scene.change("A", record) for record in (1, 2, 3, 4)])
+    scene.deliver("B", scene.settle_change("A", folded).finish().shipment).finish()
+    scene.delete("B", 1_000)
+    scene.ship("B", 2, "A")
+    scene.passed("B", 2)
+
+    scene.drain()
+
+    assert scene.values() == [None, None]
+
+
+def test_a_one_way_ignored_expiry_does_not_swallow_the_write_before_it() -> None:
+    """B must learn of the write, or it keeps for ever what that write replaced: no new images."""
+    scene = Scene("A", "B", source="A", view=ViewType.KEYS_ONLY, ttl_deletes=TtlDeletes.IGNORE)
+    scene.put("A", 100, "v1")
+    scene.drain()
+    scene.put("A", 200, "v2", expires=True)
+    scene.expire("A", 201)
+
+    scene.drain()
+
+    assert scene.value("B") != "v1"
+
+
+def test_a_write_after_an_ignored_expiry_of_a_stamped_one_is_shipped() -> None:
+    """The stamp's own sequence number is above the stream's: that makes the next put no replay."""
+    scene = Scene("A", "B", ttl_deletes=TtlDeletes.IGNORE)
+    scene.put_stamped("A", 1_500, "v1", 1_500, expires=True)
+    scene.drain()
+    scene.expire("A", 1_600)
+    scene.drain()
+    scene.put("A", 1_000, "v2")  # the record's time has the grain of a second
+
+    scene.drain()
+
+    assert scene.values() == ["v2", "v2"]
+
+
+def test_a_replay_believes_a_stamp_as_little_as_the_first_reading_did() -> None:
+    """A stamp just beyond the bound is not believed; later, on a replay, it would be."""
+    scene = Scene("A", "B")
+    scene.put_stamped("A", 100, "v1", 100 + BOUND_US + 10)
+    scene.ship("A", 1, "B")
+    scene.world["A"].now_us = 200  # a crash, and the record again
+    scene.ship("A", 1, "B")
+    scene.passed("A", 2)
+    scene.put("A", 300, "v2")
+
+    scene.drain()
+
+    assert scene.values() == ["v2", "v2"]
+
+
+def test_the_floor_of_an_unbelieved_stamp_reaches_its_successor() -> None:
+    """B's item @159 was seen by A's stamped write, hence by the update after it."""
+    scene = Scene("A", "B")
+    scene.put("B", 159, "b")
+    scene.ship("B", 1, "A")
+    scene.passed("B", 2)
+    scene.put_stamped("A", 100, "ahead", 100 + 50 * BOUND_US)
+    scene.update("A", 101, "later")
+
+    scene.drain()
+
+    assert scene.values() == ["later", "later"]
+
+
+def test_a_write_that_gave_way_is_the_floor_of_its_successor() -> None:
+    """W had seen C's item @159; it gives way to W2, which follows it and so is above that item."""
+    scene = Scene("A", "B", "C")
+    scene.put("C", 159, "c")
+    of_c = scene.ship("C", 1, "A")
+    scene.passed("C", 2)
+    scene.put("A", 101, "w")
+    scene.put("B", 151, "f")
+    scene.ship("B", 1, "A", "C")
+    scene.passed("B", 2)
+    scene.deliver("B", of_c).finish()
+    step = scene.settle("A", 2).before(Get)
+    scene.put("A", 102, "w2")
+    step.finish()
+    scene.passed("A", 2)
+
+    scene.drain()
+
+    assert len(set(scene.values())) == 1
+
+
+@pytest.mark.xfail(reason="the guard cannot tell the old content from the same content anew")
+def test_a_stamp_does_not_save_what_arrives_again_after_a_change_and_back() -> None:
+    """A locks, unlocks and deletes B's item; B's delivery runs again before A's delete."""
+    scene = Scene("A", "B")
+    scene.put("B", 100, "open")
+    shipment = scene.ship("B", 1, "A")
+    scene.update("A", 101, "locked")
+    scene.update("A", 102, "open")
+    scene.delete("A", 103)
+    scene.deliver("A", shipment).finish()
+
+    scene.drain()
+
+    assert scene.values() == [None, None]
+    assert KEY.id not in scene.world["A"].items

@@ -1,0 +1,148 @@
+"""Where a backfill stands: cursors, claims and counts, on an engine that judges the conditions."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import closing
+from typing import Any
+
+import pytest
+
+from conflict.operations import Image
+from conflict.seed import Seeded
+from replicator.backfill.jobs import Cursor, Job, Jobs, TakenOver
+from replicator.backfill.plan import Plan
+from replicator.backfill.tally import OUTCOMES, UNITS, Tally
+from replicator.clock import SystemClock
+from replicator.control import create_control_table_request
+from replicator.dynamodb import Boto3Api
+from replicator.records import Mode
+from support.engines import Engine
+from support.tables import client, unique_name
+
+PLAN = Plan(
+    table="orders",
+    source="us-east-1",
+    targets=("eu-west-1", "ap-south-1"),
+    mode=Mode.MULTI_WRITER,
+    authority=None,
+    segments=3,
+)
+KEY: Image = {"id": {"S": "\xfc"}, "at": {"N": "1.50"}, "b": {"B": b"\0"}}
+
+
+@pytest.fixture
+def jobs(engine: Callable[[str], Engine]) -> Iterator[Jobs]:
+    """A control table of its own."""
+    url, name = engine("dynamodb-local").endpoint_url, unique_name("control")
+    client(url, "us-east-1").create_table(**create_control_table_request(name))
+    with closing(Boto3Api.open(region="us-east-1", endpoint_url=url, threads=2)) as api:
+        yield Jobs(
+            api=api, control_table=name, table="orders", source="us-east-1",
+            clock=SystemClock(), sleep=asyncio.sleep,
+        )  # fmt: skip
+
+
+def run(steps: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    """Run a test's coroutine."""
+    asyncio.run(steps())
+
+
+def tally(items: int) -> Tally:
+    """Some counts."""
+    return Tally(items, items / 2, {"eu-west-1": complete(Counter(written=items))})
+
+
+def complete(counts: Counter[str]) -> Counter[str]:
+    """The counts with every name in them, as they are kept."""
+    return Counter({name: counts[name] for name in (*OUTCOMES, UNITS)})
+
+
+async def only(jobs: Jobs) -> Job:
+    """The one job there is."""
+    (job,) = await jobs.load()
+    return job
+
+
+def test_a_job_is_found_as_it_was_begun(jobs: Jobs) -> None:
+    """With nothing settled, and every segment open."""
+
+    async def steps() -> None:
+        begun = await jobs.begin(PLAN)
+        job = await only(jobs)
+        assert job == begun
+        assert (job.targets, job.authority) == (PLAN.targets, None)
+        assert job.open_segments == (0, 1, 2)
+
+    run(steps)
+
+
+def test_a_cursor_is_found_as_it_was_saved(jobs: Jobs) -> None:
+    """Key, intent and counts verbatim; counts of all segments add up."""
+
+    async def steps() -> None:
+        job = await jobs.begin(PLAN)
+        assert await jobs.claim(job.id, 1, "me") == Cursor(segment=1)
+        saved = Cursor(segment=1, after=KEY, intent=(KEY, {"id": {"S": "2"}}), tally=tally(5))
+        await jobs.save(job.id, saved, "me")
+        assert await jobs.claim(job.id, 1, "you") == saved
+        await jobs.claim(job.id, 2, "me")
+        done = Cursor(segment=2, finished=True, tally=tally(7))
+        await jobs.save(job.id, done, "me")
+        job = await only(jobs)
+        assert job.cursors == (saved, done)
+        assert job.open_segments == (0, 1)
+        assert job.tally.items == 12
+        assert job.tally.count(Seeded.WRITTEN.value) == 12
+
+    run(steps)
+
+
+def test_an_intent_is_forgotten_when_it_is_done(jobs: Jobs) -> None:
+    """A cursor without one takes the old one away, and the last key when it is at its end."""
+
+    async def steps() -> None:
+        job = await jobs.begin(PLAN)
+        await jobs.claim(job.id, 0, "me")
+        await jobs.save(job.id, Cursor(segment=0, after=KEY, intent=(KEY,)), "me")
+        await jobs.save(job.id, Cursor(segment=0, finished=True), "me")
+        assert await jobs.claim(job.id, 0, "me") == Cursor(segment=0, finished=True)
+
+    run(steps)
+
+
+def test_who_was_taken_over_saves_nothing(jobs: Jobs) -> None:
+    """The claim of the last one holds."""
+
+    async def steps() -> None:
+        job = await jobs.begin(PLAN)
+        await jobs.claim(job.id, 0, "first")
+        await jobs.claim(job.id, 0, "second")
+        with pytest.raises(TakenOver, match="segment 0 was taken over"):
+            await jobs.save(job.id, Cursor(segment=0, tally=tally(9)), "first")
+        await jobs.save(job.id, Cursor(segment=0, tally=tally(1)), "second")
+        assert (await only(jobs)).tally.items == 1
+
+    run(steps)
+
+
+def test_a_finished_job_is_told_and_a_discarded_one_is_gone(jobs: Jobs) -> None:
+    """And whoever worked on the discarded one has lost its claims."""
+
+    async def steps() -> None:
+        first = await jobs.begin(PLAN)
+        for segment in range(PLAN.segments):
+            await jobs.claim(first.id, segment, "me")
+        await jobs.finish(await only(jobs))
+        second = await jobs.begin(PLAN)
+        await jobs.claim(second.id, 0, "me")
+        known = await jobs.load()
+        assert [job.finished_us is None for job in known] == [False, True]
+        await jobs.discard(known[-1])
+        assert [job.id for job in await jobs.load()] == [first.id]
+        with pytest.raises(TakenOver):
+            await jobs.save(second.id, Cursor(segment=0), "me")
+
+    run(steps)
