@@ -8,11 +8,12 @@
     read#<table>#<source>          state                       until when all had been read
     backfill#<table>#<source>      <job>[#<segment>]           a backfill; how far a segment is
 
-Quarantine and gaps are waiting.py's, backfills backfill/jobs.py's. Every write is conditional and goes one way only, so workers
-that share a shard, or come back from the dead, do no harm: a tombstone, a held write and a
-checkpoint only ever rise. Comparisons are made by DynamoDB on texts that sort as their values do:
-versions by their order text (conflict.version says why a marker of the same order stands), sequence
-numbers as 40 digits, because an N holds 38 only. `finished` sorts above all digits.
+Quarantine and gaps are waiting.py's, backfills backfill/jobs.py's. Every write is conditional and
+goes one way only, so workers that share a shard, or come back from the dead, do no harm: a
+tombstone, a held write and a checkpoint only ever rise. Comparisons are made by DynamoDB on texts
+that sort as their values do: versions by their order text (conflict.version says why a marker of
+the same order stands), sequence numbers as 40 digits, because an N holds 38 only. `finished` sorts
+above all digits.
 
 Keys are named by a digest, never in clear. `expires_at` (epoch seconds) is the time-to-live
 attribute; a row without it stays. Tombstones and held writes are kept for the retention after the
