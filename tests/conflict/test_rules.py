@@ -10,12 +10,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from conflict.operations import Get, Hold, Put, Stamp
+from conflict.merge import Delivery
+from conflict.operations import Delete, Get, Hold, Put, Stamp
 from replicator.flow import DeliverTask, Flow, SettleTask, Task
 from replicator.records import After, Mode, TtlDeletes, ViewType
 from replicator.shards import Lineage
 from replicator.transformer import fold
-from simulation.scene import BOUND_US, KEY, Scene
+from simulation.scene import BOUND_US, KEY, Scene, Step
 
 
 def test_what_a_dead_worker_left_marked_is_taken_out_by_its_own_region() -> None:
@@ -125,10 +126,12 @@ def test_a_write_that_gave_way_is_not_shipped() -> None:
     settlement = step.finish()
     if settlement.shipment is not None:
         scene.deliver("B", settlement.shipment).finish()
+    seen = scene.value("B")
     scene.passed("A", 1)
 
     scene.drain()
 
+    assert seen == "f"
     assert scene.values() == ["w2", "w2"]
 
 
@@ -271,6 +274,80 @@ def test_a_stamp_from_the_future_drags_no_version_along() -> None:
     assert version.time_us == 200
 
 
+def test_a_doubted_stamp_that_others_believe_by_now_is_risen_above() -> None:
+    """Just beyond the bound when it was written; since then it has kept B's item out of A."""
+    scene = Scene("A", "B")
+    scene.put_stamped("A", 100, "ahead", 100 + BOUND_US + 10)
+    scene.put("B", 500, "b")
+    scene.ship("B", 1, "A")
+    scene.world["A"].now_us = 500
+
+    scene.ship("A", 1, "B")
+
+    assert scene.values() == ["ahead", "ahead"]
+
+
+def _new_item_marked_by_a_delete_run_again(scene: Scene) -> Step[Delivery]:
+    """B deleted A's item; A saw it gone and wrote v2 in the same second; the delete runs again.
+
+    A's stream: 1 v1, 2 stamped, 3 marked, 4 taken out, 5 v2, 6 marked. The delete stands before
+    its end.
+    """
+    scene.put("A", 1_000, "v1")
+    scene.ship("A", 1, "B")
+    scene.delete("B", 1_000)
+    delete = scene.ship("B", 2, "A")
+    scene.put("A", 1_000, "v2")
+    return scene.deliver("A", delete).before(Delete)
+
+
+def test_a_new_item_rises_above_the_delete_that_marked_it() -> None:
+    """The write followed the delete, so it is back in its place when that has ended."""
+    scene = Scene("A", "B")
+    _new_item_marked_by_a_delete_run_again(scene).finish()
+    scene.settle("A", 5).finish()
+    scene.passed("A", 5)
+
+    scene.drain()
+
+    assert scene.values() == ["v2", "v2"]
+
+
+def test_a_new_item_that_was_marked_before_it_was_stamped_is_held() -> None:
+    """The same where the write is settled between mark and removal."""
+    scene = Scene("A", "B")
+    again = _new_item_marked_by_a_delete_run_again(scene)
+    scene.settle("A", 5).finish()
+    scene.passed("A", 5)
+    again.finish()
+
+    scene.drain()
+
+    assert scene.values() == ["v2", "v2"]
+
+
+def test_what_arrives_over_a_marked_item_decides_the_held_write() -> None:
+    """C's item replaces W, which B's delete had marked: no REMOVE will tell of W."""
+    scene = Scene("A", "B", "C")
+    scene.put("B", 149, "b")
+    scene.settle("B", 1).finish()
+    scene.delete("B", 150)
+    delete = scene.ship("B", 3, "C")
+    scene.passed("B", 3)
+    scene.put("A", 100, "w")
+    marked = scene.deliver("A", delete).before(Delete)
+    scene.settle("A", 1).finish()
+    scene.passed("A", 1)
+    scene.put("C", 150, "c")
+    scene.ship("C", 1, "A", "B")
+    marked.finish()
+
+    scene.drain()
+
+    assert scene.values() == ["w", "w", "w"]
+    assert scene.world["A"].states[KEY.id].held is None
+
+
 def test_one_way_versions_are_ordered_by_sequence() -> None:
     """The source's clock steps back between two puts: the later one stays."""
     scene = Scene("A", "B", source="A")
@@ -291,6 +368,48 @@ def test_a_one_way_put_into_an_empty_place_is_looked_at_again() -> None:
     scene.delete("A", 110)
     scene.ship("A", 2, "B")
     zombie.finish()
+
+    assert scene.values() == [None, None]
+
+
+def test_a_one_way_put_whose_answer_was_lost_is_looked_at_again() -> None:
+    """The same where the worker hears only at its second try that its put has landed."""
+    scene = Scene("A", "B", source="A")
+    scene.put("A", 100, "v")
+    put = scene.settle("A", 1).finish()
+    zombie = scene.deliver("B", put.shipment).before(Put)
+    scene.delete("A", 110)
+    scene.ship("A", 2, "B")
+    zombie.lose().finish()
+
+    assert scene.values() == [None, None]
+
+
+def test_a_one_way_put_run_again_beneath_the_tombstone_takes_out_its_own() -> None:
+    """The worker died between its put and its second look; the put is delivered again."""
+    scene = Scene("A", "B", source="A")
+    scene.put("A", 100, "v")
+    put = scene.settle("A", 1).finish()
+    dead = scene.deliver("B", put.shipment).before(Put)
+    scene.delete("A", 110)
+    scene.ship("A", 2, "B")
+    dead.call()
+
+    scene.deliver("B", put.shipment).finish()
+
+    assert scene.values() == [None, None]
+
+
+def test_a_one_way_delete_run_again_finds_the_version_that_it_was_lifted_to() -> None:
+    """The source's clock steps back before the delete; a worker dies when it has lifted it."""
+    scene = Scene("A", "B", source="A")
+    scene.put("A", 100, "v")
+    scene.ship("A", 1, "B")
+    scene.delete("A", 90)
+    delete = scene.settle("A", 2).finish()
+    scene.deliver("B", delete.shipment).before(Delete).call().before(Delete)
+
+    scene.deliver("B", delete.shipment).finish()
 
     assert scene.values() == [None, None]
 

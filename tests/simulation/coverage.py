@@ -20,10 +20,9 @@ from conflict.operations import (
     Put,
     Result,
     Stamp,
-    version_of,
 )
 from conflict.origin import Nature
-from conflict.version import Kind, Version
+from conflict.version import Version
 from replicator.flow import DeliverTask, SettleTask, Task
 from replicator.records import Mode
 from support.memory import MemoryRegion
@@ -147,13 +146,10 @@ def _holds(stamp: Stamp, answer: Outcome) -> bool:
     return answer.item is not None and answer.item.marker == expected
 
 
-def is_ahead(task: Task, limit_us: int) -> bool:
-    """Whether a local write carries a stamp from beyond the limit."""
-    if not isinstance(task, SettleTask):
-        return False
-    item = task.entry.change.new
-    version = None if item is None else version_of(item.marker)
-    return version is not None and version.kind is Kind.APPLICATION and version.time_us > limit_us
+def is_ahead(task: Task) -> bool:
+    """Whether a write carries a stamp that was not believed when its record was read."""
+    item = task.entry.change.new if isinstance(task, SettleTask) else None
+    return item is not None and item.doubted
 
 
 def table(counts: Mapping[Situation, int]) -> str:

@@ -4,7 +4,8 @@ A mutant is the shipping code with one passage replaced, in a copy of the source
 of its own. A passage that no longer occurs exactly once is an error, so that this list cannot rot.
 
 The common rules are missed by random schedules within a few hundred seeds. The rare ones have a
-directed schedule in tests/conflict/test_rules.py, which must fail on the mutant.
+directed schedule in tests/conflict/test_rules.py (or test_found_schedules.py), which must fail on
+the mutant.
 
 Some rules are backed by another, so that without them the regions still end equal. What they are
 for, and what their scene therefore looks at:
@@ -14,6 +15,9 @@ for, and what their scene therefore looks at:
     release                          a decided write is beaten by its tombstone while that is kept
     a delete finds its version       what lowers it (a later held write) is shipped above it anyway
     held for a later record          the delete that follows takes out what had come back
+    what gave way is not shipped     what took its place is above it; nobody is to see it come
+    others may believe by now        a stamp beneath it goes back, hence passes for a local write
+    one-way: takes out its own       the delete, which is settled later, runs again and does so too
 """
 
 from __future__ import annotations
@@ -292,24 +296,28 @@ MUTANTS = (
     ),
     Mutant(
         rule="future: a stamp that others may believe by now is risen above",
+        scene="test_a_doubted_stamp_that_others_believe_by_now_is_risen_above",
         file=_PROTOCOL,
         old="    if _new(change).doubted:\n",
         new="    if False:\n",
     ),
     Mutant(
         rule="mark: a write that created its item rises above the delete that marked it",
+        scene="test_a_new_item_rises_above_the_delete_that_marked_it",
         file=_PROTOCOL,
         old="        yield Hold(home, change.key, held.stamped(version.lifted(mark.time_us + 1)))\n",
         new="        yield ReadState(home, change.key)\n",
     ),
     Mutant(
         rule="hold: what arrives over a marked item decides the held write, as its REMOVE would",
+        scene="test_what_arrives_over_a_marked_item_decides_the_held_write",
         file=_PROTOCOL,
         old="if _was_marked(change) else NOTHING_TO_SHIP",
         new="if False else NOTHING_TO_SHIP",
     ),
     Mutant(
         rule="hold: a new item marked before it was stamped is held",
+        scene="test_a_new_item_that_was_marked_before_it_was_stamped_is_held",
         file=_PROTOCOL,
         old="        if change.fresh and _is_being_taken_out(version, standing):",
         new="        if False:",
@@ -344,18 +352,21 @@ MUTANTS = (
     ),
     Mutant(
         rule="one-way: a put whose answer was lost is looked at again",
+        scene="test_a_one_way_put_whose_answer_was_lost_is_looked_at_again",
         file="conflict/one_way.py",
         old="                yield from _look_again(target, key, version)  # our",
         new="                pass  # our",
     ),
     Mutant(
         rule="one-way: a fresh put that finds a tombstone takes out its own",
+        scene="test_a_one_way_put_run_again_beneath_the_tombstone_takes_out_its_own",
         file="conflict/one_way.py",
         old="                if shipment.fresh:  # nothing",
         new="                if False:  # nothing",
     ),
     Mutant(
         rule="one-way: a delete run again finds the version that it was lifted to",
+        scene="test_a_one_way_delete_run_again_finds_the_version_that_it_was_lifted_to",
         file="conflict/one_way.py",
         old="        if higher is not None and _is_same_write(higher, version):",
         new="        if False:",
@@ -395,11 +406,11 @@ MUTANTS = (
         new="    return Settlement(release=True)\n",
     ),
     Mutant(
-        rule="replay: a write that is held keeps its version",
+        rule="replay: a write that is held does not rise above itself",
         scene="test_a_replayed_write_that_is_held_keeps_its_version",
         file=_PROTOCOL,
-        old="    return held.version is not None and held.version.sequence == change.sequence\n",
-        new="    return False\n",
+        old="followed.time_us if followed else -1,",
+        new="held.version.time_us + 1 if held and held.version else -1,",
     ),
     Mutant(
         rule="one change of a key in flight at home",

@@ -55,6 +55,12 @@ class Step(Generic[T]):
         self._go_on(believed(answer, self._home.now_us + BOUND_US))
         return self
 
+    def lose(self) -> Step[T]:
+        """Make the next call and lose its answer: it will be made again."""
+        assert self._pending is not None
+        self._world[self._pending.region].execute(self._pending)
+        return self
+
     def finish(self) -> T:
         """Make all calls that are left."""
         while not self._over:

@@ -34,7 +34,7 @@ AT_LEAST = {
     Situation.PASSED: 80,
     Situation.REPLAYED: 300,
     Situation.EXPIRED: 200,
-    Situation.AHEAD: 10,
+    Situation.AHEAD: 4,
     Situation.READ_BACK: 200,
     Situation.LOST_ANSWER: 600,
     Situation.THROTTLED: 1_300,

@@ -206,7 +206,7 @@ class Worker:
         for task in tasks:
             life.ledger.begun(task)
             life.running.append(_Running(task, task.start()))
-            if is_ahead(task, self._limit_us(self.home)):
+            if is_ahead(task):
                 self._coverage.note(Situation.AHEAD)
 
     def _end(self, life: _Life, task: Task, result: object) -> None:
