@@ -58,7 +58,14 @@ from conflict.operations import (
 )
 from conflict.origin import Change, Nature
 from conflict.resolve import is_beaten, is_buried
-from conflict.version import Kind, Version, earliest_after, local_version, order
+from conflict.version import (
+    Kind,
+    Version,
+    earliest_after,
+    earliest_beside,
+    local_version,
+    order,
+)
 
 
 def settle(home: str, change: Change) -> Steps[Settlement]:
@@ -251,7 +258,7 @@ def _adopt(
             return None  # the REMOVE that follows will decide
         if not as_written and not is_ours(home, standing):
             return (yield from _put_back(home, change, _above(version, beneath, standing)))
-        seen_us = -1 if as_written else earliest_after(standing, change.sequence)
+        seen_us = -1 if as_written else earliest_beside(standing, change.sequence)
         stamp = Version(max(version.time_us, seen_us, lift_us), home, change.sequence, Kind.SETTLED)
         guard = _guard(change) if as_written and standing is not None else None
         outcome: Outcome = yield Stamp(home, change.key, stamp, Holds(marker), guard)
@@ -346,8 +353,8 @@ def _earliest(change: Change, held: Item | None) -> int:
     followed = held.version if held and not _is_itself(held, change) else None
     return max(
         change.earliest_us,
-        earliest_after(change.old.version if change.old else None, change.sequence),
-        earliest_after(change.new.version if change.new else None, change.sequence),
+        earliest_after(change.old.version if change.old else None),
+        earliest_after(change.new.version if change.new else None),
         followed.time_us if followed else -1,
     )
 

@@ -127,17 +127,22 @@ def local_version(
     return Version(max(created_us, earliest_us), origin, sequence, kind)
 
 
-def earliest_after(seen: Version | None, sequence: int) -> int:
-    """The earliest time of a write with this sequence that has seen that version; -1 for any.
+def earliest_after(seen: Version | None) -> int:
+    """The earliest time of a write that overwrote that version; -1 for any time."""
+    return -1 if seen is None else seen.time_us + 1
 
-    What the same region settled for an earlier record is followed at the same time already: the
-    sequence decides. So the writes of one second are not pushed ahead of the clock, and a record
-    that is processed again, alone or folded, gets no higher version than before.
+
+def earliest_beside(standing: Version | None, sequence: int) -> int:
+    """The earliest time of a write that follows what its own region settled for another record.
+
+    After an earlier record the same time will do, for the sequence decides. So writes that are made
+    one after the other are not pushed ahead of the clock, and one that is processed again, alone or
+    folded, gets no higher version than before.
     """
-    if seen is None:
+    if standing is None:
         return -1
-    follows = seen.kind is Kind.SETTLED and seen.sequence < sequence
-    return seen.time_us if follows else seen.time_us + 1
+    follows = standing.kind is Kind.SETTLED and standing.sequence < sequence
+    return standing.time_us if follows else standing.time_us + 1
 
 
 def after_own(version: Version, standing: Version | None) -> Version:

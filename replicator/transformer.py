@@ -99,7 +99,7 @@ def fold(earlier: Change, later: Change) -> Change:
         earlier.created_us,
         earlier.earliest_us,
         later.earliest_us,
-        *(earliest_after(version, earlier.sequence) for version in seen),
+        *(earliest_after(version) for version in seen),
     )
     base = earlier.base or (earlier.old.version if earlier.old else None)
     return replace(later, earliest_us=earliest_us, base=base, fresh=earlier.fresh)

@@ -129,7 +129,7 @@ MUTANTS = (
     Mutant(
         rule="floor: a write is later than what it overwrote",
         file=_PROTOCOL,
-        old="        earliest_after(change.old.version if change.old else None, change.sequence),\n",
+        old="        earliest_after(change.old.version if change.old else None),\n",
         new="",
     ),
     Mutant(
