@@ -49,7 +49,7 @@ def assert_nothing_lost(world: World, table: Table, writers: list[Writer]) -> No
     """What was written once is everywhere, and nothing is there that nobody wrote."""
     written = {value: key for writer in writers for value, key in writer.written.items()}
     once = {key: item for writer in writers for key, item in writer.once.items()}
-    assert len(once) > 20
+    assert once, "no key was written once"
     for region in table.members:
         found = {item["id"]["S"]: bare(item) for item in world.connection.scan(table, region)}
         assert {key: found.get(key) for key in once} == once
