@@ -51,7 +51,7 @@ class Watermark:
     """The low-water mark of one shard."""
 
     def __init__(self) -> None:
-        self._open: deque[list[int]] = deque()  # [sequence, settled?], in order of reading
+        self._open: deque[list[int]] = deque()  # [sequence, readings unsettled], as read
         self._entries: dict[int, list[int]] = {}
         self._low: int | None = None
         self.ended = False
@@ -60,18 +60,20 @@ class Watermark:
         return len(self._entries)
 
     def add(self, sequence: int) -> None:
-        """A record was read. One that is open already (read again) keeps its place."""
-        if sequence not in self._entries:
-            entry = [sequence, False]
-            self._entries[sequence] = entry
+        """A record was read. One that is open already (read again) keeps its place, and is settled
+        only when each reading of it is."""
+        entry = self._entries.get(sequence)
+        if entry is None:
+            entry = self._entries[sequence] = [sequence, 0]
             self._open.append(entry)
+        entry[1] += 1
 
     def settle(self, sequence: int) -> None:
         """A record is durable in every target, or parked durably, or needs nothing."""
         entry = self._entries.get(sequence)
         if entry is not None:
-            entry[1] = True
-        while self._open and self._open[0][1]:
+            entry[1] -= 1
+        while self._open and not self._open[0][1]:
             sequence = self._open.popleft()[0]
             del self._entries[sequence]
             self._low = sequence if self._low is None else max(self._low, sequence)

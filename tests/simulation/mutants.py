@@ -421,7 +421,7 @@ MUTANTS = (
     Mutant(
         rule="watermark: the checkpoint stays below the lowest unsettled record",
         file="replicator/flow.py",
-        old="        while self._open and self._open[0][1]:\n            sequence = self._open.popleft()[0]",
+        old="        while self._open and not self._open[0][1]:\n            sequence = self._open.popleft()[0]",
         new="        while self._open and entry is not None:\n            sequence = self._open.popleft()[0]",
     ),
     Mutant(
@@ -429,6 +429,14 @@ MUTANTS = (
         file="replicator/flow.py",
         old="            last.tokens.append(token)\n",
         new="            for mark, sequence in last.tokens:\n                mark.settle(sequence)\n            last.tokens = [token]\n",
+    ),
+    Mutant(
+        rule="watermark: a record that is read twice is settled when both readings are",
+        file="replicator/flow.py",
+        old="            entry[1] -= 1\n",
+        new="            entry[1] = 0\n",
+        seeds=1,
+        first=3_048_993,
     ),
     Mutant(
         rule="shards: a child waits for its parent",
