@@ -15,6 +15,7 @@ from simulation.region import key_of
 
 START_US = 1_000_000
 FUTURE_BOUND_US = 5_000
+VALUES_MANY = 1_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,10 +109,15 @@ def draw(seed: int, regions: int | None = None, *, withheld: bool = False) -> Sc
 def _without_withheld(schedule: Schedule) -> Schedule:
     """Leave out what the shipping code is known not to stand.
 
-    Only late replays are: old records that are processed again in the very moment in which a newer
-    delete is being carried out.
+    Late replays: old records that are processed again in the very moment in which a newer delete
+    is being carried out. And content that comes back, where a delivery may run again: an
+    application that changes an item, changes it back and deletes it
+    (tests/conflict/test_found_schedules.py has the schedule, expected to fail).
     """
-    return replace(schedule, faults=replace(schedule.faults, late_replays=0))
+    habits, faults = schedule.habits, replace(schedule.faults, late_replays=0)
+    if faults.crash or faults.lost_answer or faults.reread:
+        habits = replace(habits, values=VALUES_MANY)
+    return replace(schedule, habits=habits, faults=faults)
 
 
 def _draw(rng: random.Random, seed: int, regions: int | None) -> Schedule:
@@ -150,7 +156,7 @@ def _habits(rng: random.Random) -> Habits:
         writes=rng.randint(2, 12),
         rate=rng.choice([0.02, 0.04, 0.12, 0.25]),
         burst=rng.choice([1, 1, 1, 3]),
-        values=rng.choice([2, 1_000, 1_000]),
+        values=rng.choice([2, VALUES_MANY, VALUES_MANY]),
         stamping=rng.random() < 0.4,
         ahead_us=rng.choice([0] * 8 + [FUTURE_BOUND_US + 100, 20 * FUTURE_BOUND_US]),
         expire_rate=rng.choice([0, 0, 0.01, 0.05]),
