@@ -3,6 +3,11 @@
 version.py     the version of an item: its total order, its text, the hybrid logical clock rule
 operations.py  the table operations that a step may ask for, and what comes back
 origin.py      what a stream record is: echo, local write, stamped write, delete
-protocol.py    the steps that replicate one change, as generators over operations
-resolve.py     who wins, as one table of rows from which the README's truth table is made
+resolve.py     who wins; the README's truth table is made from it
+protocol.py    the steps that replicate one change at home, as generators over operations
+merge.py       bringing a change into one region's table
+one_way.py     the same for tables with one source
+content.py     when two contents are equal
+seed.py        bringing a scanned item into a target beside live replication (backfill)
+repair.py      what all regions should hold for a key, and how they come to (verify)
 """
