@@ -9,5 +9,6 @@ merge.py       bringing a change into one region's table
 one_way.py     the same for tables with one source
 content.py     when two contents are equal
 seed.py        bringing a scanned item into a target beside live replication (backfill)
+values.py      how a value is made that every record needs a dozen of
 repair.py      what all regions should hold for a key, and how they come to (verify)
 """

@@ -28,10 +28,12 @@ _EXACT = Context(prec=1_000, Emax=999_999, Emin=-999_999)
 """Rounds nothing. Source: Developer Guide, "Data types": a number has up to 38 digits."""
 
 
+_write = json.JSONEncoder(sort_keys=True, separators=(",", ":")).encode
+
+
 def canonical(image: Image) -> bytes:
     """The content of an image as bytes: equal for equal content, and only for that."""
-    form = {name: _value(value) for name, value in image.items()}
-    return json.dumps(form, sort_keys=True, separators=(",", ":")).encode()
+    return _write({name: _value(value) for name, value in image.items()}).encode()
 
 
 def digest(image: Image) -> bytes:
@@ -57,6 +59,8 @@ def _value(value: AttributeValue) -> object:
 
 def _number(text: str) -> str:
     """One text per value, exact: `1.2E+4` for 12000.0."""
+    if text.isdecimal() and text.isascii() and text[0] != "0" != text[-1]:
+        return text
     try:
         number = Decimal(text)
     except InvalidOperation:

@@ -12,15 +12,17 @@ This module must not know what a record was, nor who carries out an operation.
 from __future__ import annotations
 
 from collections.abc import Generator
-from dataclasses import dataclass, replace
+from dataclasses import field, replace
 from enum import Enum
 from typing import Any, TypeAlias, TypeVar
 
+from conflict.content import same
 from conflict.operations import (
     Absent,
     AnyOperation,
     Delete,
     Get,
+    Guard,
     Holds,
     Item,
     Key,
@@ -34,6 +36,7 @@ from conflict.operations import (
 )
 from conflict.origin import Change
 from conflict.resolve import is_beaten, is_buried
+from conflict.values import value
 from conflict.version import Kind, Version, order
 
 T = TypeVar("T")
@@ -47,7 +50,7 @@ class Contended(Exception):
     """A key was written so often that a step lost ATTEMPTS_MAX races in a row."""
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class Shipment:
     """What the targets are to hold: an item under a version, or (item None) its absence.
 
@@ -63,13 +66,19 @@ class Shipment:
     fresh: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class Settlement:
-    """The end of `settle`: what to ship, and what remains to be done once it has arrived."""
+    """The end of `settle`: what to ship, and what remains to be done once it has arrived.
+
+    `conflict`: the write was decided against `rival`, of another region, and stands if it `won`.
+    What is told of a rival is evidence for the ledger and takes no part in comparisons.
+    """
 
     shipment: Shipment | None = None
     release: bool = False
     conflict: bool = False
+    rival: Item | None = field(default=None, compare=False)
+    won: bool = field(default=True, compare=False)
 
 
 NOTHING_TO_SHIP = Settlement()
@@ -88,12 +97,16 @@ class Effect(Enum):
     """The region's own application has written since; only at home."""
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class Delivery:
-    """What a delivery did, and which version it displaced (None: nothing that had one)."""
+    """What a delivery did, and which version it displaced (None: nothing that had one).
+
+    `met`: what stood there, displaced or not, as far as it was seen: evidence for the ledger.
+    """
 
     effect: Effect
     displaced: Version | None = None
+    met: Item | None = field(default=None, compare=False)
 
 
 def shipment_of(change: Change, version: Version, item: Item | None) -> Shipment:
@@ -159,55 +172,68 @@ def bring(region: str, shipment: Shipment, *, own: bool) -> Steps[Delivery]:
         outcome: Outcome = yield Put(region, key, item, Older(version))
         current = outcome.item
         if outcome.done:
-            return Delivery(Effect.APPLIED, current.version if current else None)
+            return Delivery(Effect.APPLIED, current.version if current else None, current)
     for _ in range(ATTEMPTS_MAX):
         standing = current.version if current else None
         if own and current is not None and is_ours(region, standing):
             return Delivery(Effect.YIELDED)
         if is_beaten(version, standing):
-            return beaten(standing, version)
+            return beaten(current, version)
         if standing is None:
             state: KeyState = yield ReadState(region, key)
-            if is_buried(version, state.tombstone):
+            if is_buried(version, state.tombstone) or _has_ended(version, state, current):
                 return Delivery(Effect.STALE)
         outcome = yield Put(region, key, item, still(current))
         if outcome.done:
-            return Delivery(Effect.APPLIED, standing)
+            return Delivery(Effect.APPLIED, standing, current)
         current = outcome.item
     raise Contended
 
 
-def bury(region: str, shipment: Shipment, *, own: bool) -> Steps[Delivery]:
+def _has_ended(version: Version, state: KeyState, current: Item | None) -> bool:
+    """Whether this very version stood here and expired, and the region wrote what stands after."""
+    return current is not None and order(state.tombstone) == order(version)
+
+
+def bury(
+    region: str, shipment: Shipment, *, own: bool, deleted: Item | None = None
+) -> Steps[Delivery]:
     """Tombstone first, then the item: a put that comes between is taken out here, or by the region
-    itself when it sees the echo."""
+    itself when it sees the echo. `deleted`: see take_out."""
     version = shipment.version
     higher: Version | None = yield RaiseTombstone(region, shipment.key, version)
     if is_buried(version, higher):
         return Delivery(Effect.STALE)
-    displaced = yield from take_out(region, shipment.key, version, own=own)
-    return Delivery(Effect.APPLIED if higher is None else Effect.DUPLICATE, displaced)
+    taken = yield from take_out(region, shipment.key, version, own=own, deleted=deleted)
+    effect = Effect.APPLIED if higher is None else Effect.DUPLICATE
+    return Delivery(effect, taken.version if taken else None, taken)
 
 
-def take_out(region: str, key: Key, deleted: Version, *, own: bool) -> Steps[Version | None]:
-    """Remove what stands beneath a delete, marking it first; returns the version it removed.
+def take_out(
+    region: str, key: Key, version: Version, *, own: bool, deleted: Item | None = None
+) -> Steps[Item | None]:
+    """Remove what stands beneath a delete, marking it first; returns what it removed.
 
-    `own`: the region is policing itself, and leaves what its own application wrote.
+    `own`: the region is policing itself, and leaves what its own application wrote. `deleted`: what
+    that application deleted; where it came from elsewhere it may have been brought again since.
     """
-    mark = deleted.of_kind(Kind.REMOVING)
+    mark = version.of_kind(Kind.REMOVING)
     current: Item | None = yield Get(region, key)
     for _ in range(ATTEMPTS_MAX):
         if current is None:
             return None
         standing = current.version
-        if (own and is_ours(region, standing)) or is_buried(deleted, standing):
+        again = deleted is not None and _was_brought_again(deleted, current, version)
+        if is_buried(version, standing) or (own and is_ours(region, standing) and not again):
             return None
         if standing != mark:
-            outcome: Outcome = yield Stamp(region, key, mark, Holds(current.marker))
+            guard = Guard(current.image, ()) if again else None
+            outcome: Outcome = yield Stamp(region, key, mark, Holds(current.marker), guard)
             if not outcome.done:
                 current = outcome.item
                 continue
         yield Delete(region, key, Holds({"S": mark.text}))
-        return standing
+        return current
     raise Contended
 
 
@@ -216,6 +242,19 @@ def is_ours(region: str, standing: Version | None) -> bool:
     return standing is None or (
         standing.origin == region and standing.kind in (Kind.SETTLED, Kind.APPLICATION)
     )
+
+
+def _was_brought_again(deleted: Item, standing: Item, version: Version) -> bool:
+    """Whether a deleted foreign item stands once more, under the stamp of a write from before.
+
+    That write changed the item, and changed it back: its stamp, which looks at marker and content,
+    cannot tell the same item brought by a delivery that was run again.
+    """
+    stamp, foreign = standing.version, not is_ours(version.origin, deleted.version)
+    if not foreign or stamp is None or stamp.kind is not Kind.SETTLED:
+        return False
+    earlier = stamp.origin == version.origin and stamp.sequence < version.sequence
+    return earlier and same(standing.image, deleted.image)
 
 
 def _as_replicated(shipment: Shipment) -> Item:
@@ -231,7 +270,7 @@ def still(current: Item | None) -> Absent | Holds:
     return Absent() if current is None else Holds(current.marker)
 
 
-def beaten(standing: Version | None, version: Version) -> Delivery:
+def beaten(current: Item | None, version: Version) -> Delivery:
     """The outcome for a version that what stands there keeps out."""
-    same = order(standing) == order(version)
-    return Delivery(Effect.DUPLICATE if same else Effect.STALE)
+    same = order(current.version if current else None) == order(version)
+    return Delivery(Effect.DUPLICATE if same else Effect.STALE, met=current)

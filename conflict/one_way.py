@@ -71,12 +71,23 @@ def deliver_one_way(target: str, shipment: Shipment) -> Steps[Delivery]:
 
 
 def newest_one_way(waiting: Shipment, incoming: Shipment) -> Shipment:
-    """The same for a one-way table: by sequence, and no earlier than what it replaces."""
-    version = after_own(incoming.version, waiting.version)
-    if version == incoming.version:
-        return newest(waiting, incoming)
-    item = incoming.item.stamped(version) if incoming.item else None
-    return replace(incoming, version=version, item=item)
+    """The same for a one-way table: by sequence, and no earlier than what it replaces.
+
+    A record that is read again comes after later ones, whose times may be lower than its own.
+    """
+    if incoming.version.sequence < waiting.version.sequence:
+        return _lifted(waiting, incoming.version)
+    lifted = _lifted(incoming, waiting.version)
+    return newest(waiting, incoming) if lifted is incoming else lifted
+
+
+def _lifted(later: Shipment, earlier: Version) -> Shipment:
+    """A shipment, no earlier than one of a lower sequence, and stamped so."""
+    version = after_own(later.version, earlier)
+    if version == later.version:
+        return later
+    item = later.item.stamped(version) if later.item else None
+    return replace(later, version=version, item=item)
 
 
 def _bring_one_way(target: str, shipment: Shipment, item: Item) -> Steps[Delivery]:
@@ -85,7 +96,7 @@ def _bring_one_way(target: str, shipment: Shipment, item: Item) -> Steps[Deliver
     outcome: Outcome = yield Put(target, shipment.key, item, Older(shipment.version))
     current = outcome.item
     if outcome.done:
-        return Delivery(Effect.APPLIED, current.version if current else None)
+        return Delivery(Effect.APPLIED, current.version if current else None, current)
     return (yield from _settle_in(target, shipment, item, current))
 
 
@@ -100,7 +111,7 @@ def _settle_in(
         if is_beaten(version, standing):
             if order(standing) == order(version):
                 yield from _look_again(target, key, version)  # our own put, whose answer was lost
-            return beaten(standing, version)
+            return beaten(current, version)
         if standing is None:
             state: KeyState = yield ReadState(target, key)
             version = after_own(version, state.tombstone)
@@ -112,7 +123,7 @@ def _settle_in(
         if outcome.done:
             if standing is None:
                 yield from _look_again(target, key, version)
-            return Delivery(Effect.APPLIED, standing)
+            return Delivery(Effect.APPLIED, standing, current)
         current = outcome.item
     raise Contended
 
@@ -144,7 +155,8 @@ def _bury_one_way(target: str, shipment: Shipment) -> Steps[Delivery]:
             if not outcome.done:
                 continue
         if outcome.done or outcome.item is None:
-            return Delivery(Effect.APPLIED if higher is None else Effect.DUPLICATE, standing)
+            effect = Effect.APPLIED if higher is None else Effect.DUPLICATE
+            return Delivery(effect, standing, outcome.item)
         lifted = after_own(version, standing)
         if lifted == version:
             return Delivery(Effect.STALE)

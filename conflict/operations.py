@@ -11,9 +11,9 @@ never changed in place. The marker is kept beside the image, not in it.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Generic, TypeAlias, TypeVar
 
+from conflict.values import value
 from conflict.version import Kind, Version, parse
 
 AttributeValue: TypeAlias = Mapping[str, object]
@@ -22,7 +22,7 @@ Image: TypeAlias = Mapping[str, AttributeValue]
 T = TypeVar("T")
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class Key:
     """The primary key of an item: its attributes, and a canonical text that identifies it."""
 
@@ -30,7 +30,7 @@ class Key:
     id: str
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class Item:
     """An item: its image without the marker, and the marker's raw value (None: it carries none).
 
@@ -81,27 +81,29 @@ def judged(item: Item | None, limit_us: int) -> Item | None:
     matters: a stamp that was doubted becomes credible when its time comes, so whoever reads judges
     then, never by an older limit.
     """
-    version = None if item is None else version_of(item.marker)
-    if item is None or version is None or version.time_us <= limit_us:
+    if item is None or item.marker is None:
+        return item
+    version = version_of(item.marker)
+    if version is None or version.time_us <= limit_us:
         return item
     if version.kind is not Kind.APPLICATION and version.time_us <= limit_us + REPLICATOR_SLACK_US:
         return item
     return Item(item.image, item.marker, doubted=True)
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class Absent:
     """Condition: no item stands under the key."""
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class Holds:
     """Condition: an item stands and its marker is exactly this value (None: it has no marker)."""
 
     marker: AttributeValue | None
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class Older:
     """Condition: an item stands and its marker sorts below this version."""
 
@@ -111,7 +113,7 @@ class Older:
 Expected: TypeAlias = Absent | Holds | Older
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class Guard:
     """Condition: these attributes stand with these values, those stand not."""
 
@@ -119,7 +121,7 @@ class Guard:
     missing: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class Outcome:
     """What a conditional write did.
 
@@ -131,7 +133,7 @@ class Outcome:
     item: Item | None
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class KeyState:
     """What a region remembers of a key beside its table.
 
@@ -143,7 +145,7 @@ class KeyState:
     held: Item | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class Operation(Generic[T]):
     """One call against `region`, for one key; T is the type of its result."""
 
@@ -151,12 +153,12 @@ class Operation(Generic[T]):
     key: Key
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class Get(Operation["Item | None"]):
     """Strongly consistent read of the item."""
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class Put(Operation[Outcome]):
     """Replace the item as a whole."""
 
@@ -164,7 +166,7 @@ class Put(Operation[Outcome]):
     expected: Expected
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class Stamp(Operation[Outcome]):
     """Change nothing but the marker of a standing item. `expected` is never Absent."""
 
@@ -173,19 +175,19 @@ class Stamp(Operation[Outcome]):
     guard: Guard | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class Delete(Operation[Outcome]):
     """Delete the item. `expected` is Holds."""
 
     expected: Expected
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class ReadState(Operation[KeyState]):
     """Strongly consistent read of the key's state."""
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class RaiseTombstone(Operation["Version | None"]):
     """Raise the key's tombstone; the result is None when raised, else the one that stands.
 
@@ -195,14 +197,14 @@ class RaiseTombstone(Operation["Version | None"]):
     version: Version
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class Hold(Operation[None]):
     """Keep a local write aside, unless a newer one is held already."""
 
     item: Item
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class Release(Operation[None]):
     """Drop the held write if its sequence is below `before`."""
 

@@ -3,16 +3,19 @@
 Loop breaking rests on this alone. Whether a marker is *present* tells nothing: an application's
 UpdateItem keeps the marker that it found, and its PutItem drops it. What tells is whether the
 marker *moved*: a record is an echo exactly when its new marker differs from its old one, did not
-go back, and was not put there by this region's own application.
+go back, and was not put there by this region's own application. A replicator brings a write under
+kind r, so that kind a is an application's in any name.
 
     old marker   new marker                         the record is
     any          the same, gone, or an older one    WRITTEN   a local write without a version
     any          newer, own origin, kind a          STAMPED   a local write that carries its version
+    any          newer, other origin, kind a        WRITTEN   stamped in the name of another region
     any          newer, own origin, kind s          SETTLED   our stamp on a local write
     any          newer, kind x                      MARKED    a replicator is taking the item out
     any          newer, anything else               ARRIVED   brought or put back by a replicator
     kind x       item gone                          TAKEN_OUT the end of MARKED
     any other    item gone                          DELETED   a local delete
+    no item      any, of kind s or x                WRITTEN   a copy: no replicator creates such
     images equal                                    UNCHANGED (some engines tell such; AWS does not)
 
 This module must not know tables, shards or clocks.
@@ -20,10 +23,10 @@ This module must not know tables, shards or clocks.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import Enum
 
 from conflict.operations import Item, Key
+from conflict.values import value
 from conflict.version import Kind, Version, order
 
 
@@ -41,34 +44,26 @@ class Nature(Enum):
     MARKED = "marked"
     TAKEN_OUT = "taken_out"
 
-    @property
-    def is_local_put(self) -> bool:
+    def __init__(self, name: str) -> None:
+        """Work out once what is asked of every record."""
+        self.is_local_put = name in ("written", "stamped")
         """A write of the region's own application that left an item."""
-        return self in (Nature.WRITTEN, Nature.STAMPED)
-
-    @property
-    def is_local_delete(self) -> bool:
+        self.is_local_delete = name in ("deleted", "expired")
         """A delete by the region's own application, or by its time-to-live."""
-        return self in (Nature.DELETED, Nature.EXPIRED)
-
-    @property
-    def is_ignored(self) -> bool:
+        self.is_ignored = name == "unchanged"
         """A record that stands for no change."""
-        return self is Nature.UNCHANGED
-
-    @property
-    def needs_nothing(self) -> bool:
+        self.needs_nothing = name in ("unchanged", "settled")
         """A record that no step has to follow."""
-        return self in (Nature.UNCHANGED, Nature.SETTLED)
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class Change:
     """One stream record, ready for the protocol.
 
     `created_us` is the record's time, already bounded; `fresh`: the write created the item;
     `earliest_us` and `base` come from the records that this one replaces (coalescing): the
-    earliest time after them, and the version that the first of them overwrote.
+    earliest time after them, and the version that the first of them overwrote. `again`: it is on
+    record that this change was settled at home before.
     """
 
     key: Key
@@ -80,6 +75,11 @@ class Change:
     fresh: bool = False
     earliest_us: int = -1
     base: Version | None = None
+    again: bool = False
+
+
+_OF_STANDING_ITEMS = (Kind.SETTLED, Kind.REMOVING)
+"""The kinds of marker that a replicator puts on items that stand, and never creates one with."""
 
 
 def moved(old: Version | None, new: Version | None) -> bool:
@@ -98,14 +98,16 @@ def classify(home: str, old: Item | None, new: Item | None) -> Nature:
     after = new.version
     if after is None or not moved(old.version if old else None, after):
         return Nature.WRITTEN
+    if old is None and after.kind in _OF_STANDING_ITEMS:
+        return Nature.WRITTEN
     return _nature_of_moved(home, after)
 
 
 def _nature_of_moved(home: str, marker: Version) -> Nature:
     if marker.kind is Kind.REMOVING:
         return Nature.MARKED
-    if marker.origin == home and marker.kind is Kind.APPLICATION:
-        return Nature.STAMPED
+    if marker.kind is Kind.APPLICATION:
+        return Nature.STAMPED if marker.origin == home else Nature.WRITTEN
     if marker.kind is Kind.SETTLED:
         return Nature.SETTLED
     return Nature.ARRIVED

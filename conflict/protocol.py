@@ -16,6 +16,7 @@ The rules (switch one off, and the simulation in tests/simulation fails):
   mark         an item is marked before a replicator deletes it, so that the REMOVE is an echo
   leave        what the region's own application wrote later is not taken out by its own delete
   hold         a write that was gone before it could be stamped is kept for the REMOVE to decide
+  once         a write that was settled before, and is read again, claims no place a second time
 
 Tables with one source (one-way) go through `settle_one_way` and `deliver_one_way`: the source is
 never written to, versions come from the records.
@@ -26,12 +27,13 @@ This module must not know who carries out an operation, when, or how often.
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import assert_never
+from typing import TypeAlias, assert_never
 
 from conflict.merge import (
     ATTEMPTS_MAX,
     NOTHING_TO_SHIP,
     Contended,
+    Delivery,
     Effect,
     Settlement,
     Shipment,
@@ -66,6 +68,9 @@ from conflict.version import (
     local_version,
     order,
 )
+
+_Adopted: TypeAlias = tuple[Item, Delivery | None]
+"""A local write under its version, and how it fared against foreign content in its place."""
 
 
 def settle(home: str, change: Change) -> Steps[Settlement]:
@@ -141,7 +146,8 @@ def _decide_held(home: str, change: Change) -> Steps[Settlement]:
     delivery = yield from bring(home, shipment, own=True)
     if delivery.effect is Effect.YIELDED:
         return NOTHING_TO_SHIP  # and what is held stays the floor of what took its place
-    return Settlement(shipment, release=True, conflict=True)
+    won = delivery.effect is not Effect.STALE
+    return Settlement(shipment, release=True, conflict=True, rival=change.old, won=won)
 
 
 def _settle_delete(home: str, change: Change) -> Steps[Settlement]:
@@ -158,7 +164,7 @@ def _settle_delete(home: str, change: Change) -> Steps[Settlement]:
     if tombstone is not None and (tombstone.origin, tombstone.sequence) == (home, change.sequence):
         version = tombstone  # a replay: the version that it was given before
     shipment = shipment_of(change, version, None)
-    yield from bury(home, shipment, own=True)
+    yield from bury(home, shipment, own=True, deleted=change.old)
     return Settlement(shipment, release=held is not None)
 
 
@@ -188,19 +194,13 @@ def _settle_expiry(home: str, change: Change) -> Steps[Settlement]:
 
 
 def _settle_put(home: str, change: Change) -> Steps[Settlement]:
+    if change.again:
+        return (yield from _settle_put_again(home, change))
     if _new(change).doubted:
         change = yield from _judge_again(home, change)
     state: KeyState = yield ReadState(home, change.key)
     held = _held_before(state, change)
-    earliest_us = _earliest(change, held)
-    carried = _carried(change, held)
-    version = carried or local_version(
-        created_us=change.created_us,
-        earliest_us=earliest_us,
-        origin=home,
-        sequence=change.sequence,
-        kind=Kind.SETTLED,
-    )
+    carried, version = _version_of_put(home, change, held)
     lift_us = 0
     tombstone = state.tombstone
     if tombstone is not None and is_buried(version, tombstone):
@@ -214,8 +214,50 @@ def _settle_put(home: str, change: Change) -> Steps[Settlement]:
     adopted = yield from _adopt(home, change, version, tombstone if lift_us else None)
     if adopted is None:
         return NOTHING_TO_SHIP
-    item, conflict = adopted
-    return Settlement(_shipped(change, item), release=held is not None, conflict=conflict)
+    item, against = adopted
+    shipment, release = _shipped(change, item), held is not None
+    if against is None:
+        return Settlement(shipment, release=release)
+    won = against.effect is not Effect.STALE
+    return Settlement(shipment, release=release, conflict=True, rival=against.met, won=won)
+
+
+def _settle_put_again(home: str, change: Change) -> Steps[Settlement]:
+    """This write was settled before, and its targets may still lack it.
+
+    It is shipped if it stands. If it does not, something newer took its place, and is shipped by
+    whoever wrote that. To adopt it once more could bring it back: a delete that is being carried
+    out just now has removed what told that it is older.
+    """
+    current: Item | None = yield Get(home, change.key)
+    if current is not None:
+        if _is_replay(home, change, current.version):
+            return Settlement(_shipped(change, current))
+        if change.nature is Nature.STAMPED and current.marker == _new(change).marker:
+            return Settlement(_shipped(change, _new(change)))
+        return NOTHING_TO_SHIP
+    state: KeyState = yield ReadState(home, change.key)
+    _, version = _version_of_put(home, change, _held_before(state, change))
+    if state.tombstone is None or _is_end_of(state.tombstone, version):  # it may have expired
+        yield Hold(home, change.key, _to_hold(change, version))
+    return NOTHING_TO_SHIP
+
+
+def _is_end_of(tombstone: Version, version: Version) -> bool:
+    """Whether a tombstone was left by the expiry of this write: of it, at whatever time."""
+    return (tombstone.origin, tombstone.sequence) == (version.origin, version.sequence)
+
+
+def _version_of_put(home: str, change: Change, held: Item | None) -> tuple[Version | None, Version]:
+    """The version that a write carried, if that can stand, and the one that it is to have."""
+    carried = _carried(change, held)
+    return carried, carried or local_version(
+        created_us=change.created_us,
+        earliest_us=_earliest(change, held),
+        origin=home,
+        sequence=change.sequence,
+        kind=Kind.SETTLED,
+    )
 
 
 def _is_later_delete(home: str, change: Change, tombstone: Version) -> bool:
@@ -242,11 +284,11 @@ def _judge_again(home: str, change: Change) -> Steps[Change]:
 
 def _adopt(
     home: str, change: Change, version: Version, beneath: Version | None
-) -> Steps[tuple[Item, bool] | None]:
+) -> Steps[_Adopted | None]:
     """Give a local write its place in the order, in its own table.
 
-    Returns the item to ship and whether foreign content was contended with, or None where a later
-    local record replaces it. `beneath` is a foreign tombstone that the write stands over.
+    Returns the item to ship, with how it fared against foreign content if there was any, or None
+    where a later local record replaces it. `beneath`: a foreign tombstone that it stands over.
     """
     written = standing_item = _new(change)
     lift_us = beneath.time_us + 1 if beneath is not None else 0
@@ -257,7 +299,8 @@ def _adopt(
             yield Hold(home, change.key, _to_hold(change, version))
             return None  # the REMOVE that follows will decide
         if not as_written and not is_ours(home, standing):
-            return (yield from _put_back(home, change, _above(version, beneath, standing)))
+            above = _above(version, beneath, standing)
+            return (yield from _put_back(home, change, above, standing_item))
         seen_us = -1 if as_written else earliest_beside(standing, change.sequence)
         stamp = Version(max(version.time_us, seen_us, lift_us), home, change.sequence, Kind.SETTLED)
         guard = _guard(change) if as_written and standing is not None else None
@@ -265,7 +308,7 @@ def _adopt(
         current = outcome.item
         if outcome.done:
             assert current is not None
-            return current, False
+            return current, None
         if current is None:  # gone since: the REMOVE that follows will decide
             current = yield from _hold(home, change, version)
             if current is None or current.version is None:
@@ -275,8 +318,8 @@ def _adopt(
             yield Hold(home, change.key, _to_hold(change, version))
             return None
         if _is_replay(home, change, current.version):
-            return current, False
-        if _is_superseded(home, change, current.version, version):
+            return current, None
+        if (yield from _is_followed(home, change, current.version, version)):
             return None
         standing_item = current
     raise Contended
@@ -307,13 +350,13 @@ def _is_being_taken_out(version: Version, standing: Version | None) -> bool:
     return marked and is_buried(version, standing)
 
 
-def _put_back(home: str, change: Change, version: Version) -> Steps[tuple[Item, bool] | None]:
+def _put_back(home: str, change: Change, version: Version, foreign: Item) -> Steps[_Adopted | None]:
     """Foreign content stands where this write stood: versions decide, and the winner stays."""
     kept = Version(version.time_us, version.origin, change.sequence, Kind.REPLICATED)
     item = _new(change).stamped(kept)
     delivery = yield from bring(home, _shipped(change, item), own=True)
     if delivery.effect is not Effect.YIELDED:
-        return item, True
+        return item, replace(delivery, met=delivery.met or foreign)
     yield Hold(home, change.key, item)  # the floor of what took its place
     return None
 
@@ -326,8 +369,20 @@ def _is_replay(home: str, change: Change, settled: Version | None) -> bool:
     return by_us and settled.origin == home and settled.sequence == change.sequence
 
 
+def _is_followed(
+    home: str, change: Change, standing: Version | None, version: Version
+) -> Steps[bool]:
+    """Whether the standing marker tells that a later local record replaces this one."""
+    if _is_superseded(home, change, standing, version):
+        return True
+    if not _came_beneath(home, _new(change), standing):
+        return False
+    yield Hold(home, change.key, _to_hold(change, version))  # the floor of what follows
+    return True
+
+
 def _is_superseded(home: str, change: Change, settled: Version | None, version: Version) -> bool:
-    """Whether the standing marker tells that a later local record follows this one."""
+    """Whether the standing marker is that of a later local record."""
     if settled is None:
         return False
     written = _new(change).version
@@ -335,8 +390,18 @@ def _is_superseded(home: str, change: Change, settled: Version | None, version: 
         return settled.sequence > change.sequence
     if settled.origin == home and settled.kind is Kind.APPLICATION:
         return settled != written and order(settled) > order(version)
-    # Foreign and older than what this write carried: a later local put brought an old stamp along.
-    return not is_ours(home, settled) and written is not None and order(settled) < order(written)
+    return False
+
+
+def _came_beneath(home: str, written: Item, standing: Version | None) -> bool:
+    """Whether what stands is foreign and older than the marker that this write carried.
+
+    It cannot have replaced that one: a later local put brought an old stamp along, or a later local
+    delete left the place empty. Either has a record that follows, and has seen this write.
+    """
+    if is_ours(home, standing) or written.version is None:
+        return False
+    return order(standing) < order(written.version)
 
 
 def _held_before(state: KeyState, change: Change) -> Item | None:

@@ -20,9 +20,11 @@ before that delete's tombstone comes, or it would pass for written after it. Cop
 version are seeds, beneath every write and delete.
 
 Whether contents are equal is conflict.content's matter, and markers have no part in it: regions
-that hold one content are equal, whatever versions it stands under. An item that a replicator has
-marked counts as taken out. The repair is made of the steps of replication itself, so it may run
-beside it, be cut anywhere and run again; what has changed since it was looked at keeps its place.
+that hold one content are equal, whatever versions it stands under. But where one region is put
+right, all of them get the winning version, or a write that is still on its way could land in one
+alone. An item that a replicator has marked counts as taken out. The repair is made of the steps of
+replication itself, so it may run beside it, be cut anywhere and run again; what has changed since
+it was looked at keeps its place.
 
 This module must not know how often a region was looked at, nor who carries out an operation.
 """
@@ -298,10 +300,24 @@ class _Scene:
             newest=winners,
             shipments={
                 name: gone if finding.sign is Sign.EXTRA else shipped
-                for name, finding in findings.items()
-                if finding.sign is not Sign.EQUAL
+                # Those that look equal go first: a repair that is cut must not look done.
+                for name, finding in sorted(
+                    findings.items(), key=lambda found: found[1].sign is not Sign.EQUAL
+                )
+                if finding.sign is not Sign.EQUAL or self._may_fall_back(name, winners, version)
             },
         )
+
+    def _may_fall_back(self, name: str, winners: tuple[str, ...], version: Version) -> bool:
+        """Whether a region that holds the winning content holds it under a lower version.
+
+        What is still on its way there, and beaten everywhere else, would replace it. Seeds are
+        beneath everything that is on its way.
+        """
+        item = self.places[name].item
+        if item is None or name in winners or version.time_us <= AUTHORITY_US:
+            return False
+        return order(item.version) < order(version)
 
     def _beneath(self, name: str, item: Item, version: Version, lower: Reason) -> Finding:
         place = self.places[name]

@@ -15,10 +15,11 @@ This module must not know what a table, a stream or a region's configuration is.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import lru_cache
 from typing import TypeAlias
+
+from conflict.values import value
 
 ORIGIN_PATTERN = r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}"
 """What may name an origin. Every allowed character sorts above SEPARATOR, which keeps a name that
@@ -36,6 +37,10 @@ _TEXT = re.compile(
     r"(?P<digits>[0-9]{2})(?P<sequence>[0-9]{1,40})(?P<kind>[asrx])",
     re.ASCII,
 )
+
+
+_LENGTHS = tuple(f"{length:02d}" for length in range(100))
+"""Numbers of digits as they stand before a sequence."""
 
 
 class Kind(StrEnum):
@@ -56,7 +61,7 @@ LOWEST: Order = (-1, "", -1)
 """The order of what carries no version: below every version."""
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class Version:
     """Time in microseconds UTC, origin region, sequence within the origin, and kind."""
 
@@ -74,10 +79,8 @@ class Version:
     def order_text(self) -> str:
         """The order as text: the right-hand side of `marker < :order`."""
         digits = str(self.sequence)
-        return (
-            f"{self.time_us:0{TIME_DIGITS}d}{SEPARATOR}{self.origin}{SEPARATOR}"
-            f"{len(digits):02d}{digits}"
-        )
+        time = str(self.time_us).zfill(TIME_DIGITS)
+        return f"{time}{SEPARATOR}{self.origin}{SEPARATOR}{_LENGTHS[len(digits)]}{digits}"
 
     @property
     def text(self) -> str:
@@ -86,11 +89,15 @@ class Version:
 
     def of_kind(self, kind: Kind) -> Version:
         """The same order in another role."""
-        return self if self.kind is kind else replace(self, kind=kind)
+        if self.kind is kind:
+            return self
+        return Version(self.time_us, self.origin, self.sequence, kind)
 
     def lifted(self, floor_us: int) -> Version:
         """The same write, at `floor_us` or later."""
-        return self if self.time_us >= floor_us else replace(self, time_us=floor_us)
+        if self.time_us >= floor_us:
+            return self
+        return Version(floor_us, self.origin, self.sequence, self.kind)
 
 
 def order(version: Version | None) -> Order:

@@ -8,11 +8,11 @@ expected to fail, strictly, and whoever mends it removes its mark. What random s
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import reduce
 
-import pytest
-
 from conflict.operations import Get
+from conflict.origin import Change
 from replicator.records import TtlDeletes, ViewType
 from replicator.transformer import fold
 from simulation.scene import BOUND_US, KEY, Scene
@@ -134,7 +134,115 @@ def test_a_write_that_gave_way_is_the_floor_of_its_successor() -> None:
     assert len(set(scene.values())) == 1
 
 
-@pytest.mark.xfail(reason="the guard cannot tell the old content from the same content anew")
+def test_a_write_in_whose_place_something_older_arrived_is_the_floor_of_its_successor() -> None:
+    """B's W follows its stamped write, whose time is ahead, and hands that floor on to its delete.
+
+    B's stamp is credible and has gone out. W brings an older stamp along and is deleted before it
+    is adopted; A's older item arrives in the empty place.
+    """
+    scene = Scene("A", "B")
+    scene.put("A", 90, "older")
+    older = scene.ship("A", 1)
+    scene.passed("A", 2)
+    scene.put_stamped("B", 100, "ahead", 500)
+    scene.ship("B", 1, "A")
+    scene.put_stamped("B", 101, "w", 200)
+    scene.delete("B", 102)
+    step = scene.settle("B", 2)
+    scene.deliver("B", older).finish()
+    step.finish()
+    scene.passed("B", 2)
+
+    scene.drain()
+
+    assert scene.values() == [None, None]
+
+
+def _again(change: Change) -> Change:
+    return replace(change, again=True)
+
+
+def test_a_write_that_is_read_again_does_not_come_back_while_it_is_deleted() -> None:
+    """A's write gave way to B's; C deletes that one, and A's record runs again just then.
+
+    C has raised its tombstone in A and has not yet taken B's item out.
+    """
+    scene = Scene("A", "B", "C")
+    scene.put("A", 100, "a")
+    scene.ship("A", 1, "B", "C")
+    scene.passed("A", 2)
+    scene.put("B", 110, "b")
+    scene.drain("B")
+    scene.passed("C", 2)
+    scene.delete("C", 120)
+    deleted = scene.settle("C", 3).finish().shipment
+    step = scene.deliver("A", deleted).before(Get)
+
+    again = scene.settle_change("A", _again(scene.change("A", 1))).finish()
+    step.finish()
+    scene.drain()
+
+    assert again.shipment is None
+    assert scene.values() == [None, None, None]
+
+
+def test_a_write_that_stands_is_shipped_again() -> None:
+    """Its first delivery may have been lost with the worker that made it."""
+    scene = Scene("A", "B")
+    scene.put("A", 100, "v")
+    scene.settle("A", 1).finish()
+
+    again = scene.settle_change("A", _again(scene.change("A", 1))).finish()
+    scene.deliver("B", again.shipment).finish()
+
+    assert scene.values() == ["v", "v"]
+
+
+def test_a_stamped_write_that_stands_is_shipped_again() -> None:
+    """It carries its version, and nothing of the stream's is compared."""
+    scene = Scene("A", "B")
+    scene.put_stamped("A", 100, "v", 100)
+    scene.settle("A", 1).finish()
+
+    again = scene.settle_change("A", _again(scene.change("A", 1))).finish()
+    scene.deliver("B", again.shipment).finish()
+
+    assert scene.values() == ["v", "v"]
+
+
+def test_a_write_that_has_expired_is_shipped_again_by_its_expiry() -> None:
+    """The expiry itself is not replicated; B would keep for ever what the write replaced."""
+    scene = Scene("A", "B", ttl_deletes=TtlDeletes.IGNORE)
+    scene.put("A", 100, "kept")
+    scene.ship("A", 1, "B")
+    scene.put("A", 110, "v", expires=True)
+    scene.settle("A", 3).finish()
+    scene.expire("A", 120)
+    scene.settle_change("A", _again(scene.change("A", 3))).finish()
+    scene.passed("A", 3)
+
+    scene.drain("A")
+
+    assert scene.value("B") == "v"
+
+
+def test_what_expired_and_was_written_anew_is_not_replaced_by_what_expired() -> None:
+    """B's write expired in both regions; A writes anew, and B's delivery runs again."""
+    scene = Scene("A", "B", ttl_deletes=TtlDeletes.IGNORE)
+    scene.put("B", 1_000, "v", expires=True)
+    shipment = scene.ship("B", 1, "A")
+    scene.drain("A", "B")
+    scene.expire("A", 1_100)
+    scene.expire("B", 1_100)
+    scene.drain("A", "B")
+    scene.put("A", 1_000, "anew")
+
+    scene.deliver("A", shipment).finish()
+    scene.drain()
+
+    assert scene.values() == ["anew", "anew"]
+
+
 def test_a_stamp_does_not_save_what_arrives_again_after_a_change_and_back() -> None:
     """A locks, unlocks and deletes B's item; B's delivery runs again before A's delete."""
     scene = Scene("A", "B")

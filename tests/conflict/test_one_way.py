@@ -312,3 +312,11 @@ def test_of_two_that_wait_the_later_record_is_kept_at_no_earlier_a_time() -> Non
     assert kept.item == item("new", kept.version)
     assert newest_one_way(shipment(at(10, "us", 4), "old"), incoming) == incoming
     assert newest_one_way(shipment(AHEAD, "later"), incoming).version.sequence in (5, 6)
+
+
+def test_a_record_that_is_read_again_does_not_replace_a_later_one_that_waits() -> None:
+    """The earlier record claims the later time: what waits is kept, and rises to it."""
+    waiting, again = shipment(at(10, "us", 5), "new"), shipment(at(20, "us", 4), "old")
+    kept = newest_one_way(waiting, again)
+    assert kept.version == Version(20, "us", 5, Kind.REPLICATED)
+    assert kept.item == item("new", kept.version)

@@ -67,6 +67,16 @@ def test_an_own_newer_settled_marker_tells_our_stamp(old: Version | None) -> Non
     assert nature(old, at(20, HOME, Kind.SETTLED)) is Nature.SETTLED
 
 
+@pytest.mark.parametrize("kind", [Kind.SETTLED, Kind.REMOVING])
+@pytest.mark.parametrize("origin", [HOME, "eu"])
+def test_an_item_that_is_created_with_a_stamp_was_copied_by_an_application(
+    origin: str, kind: Kind
+) -> None:
+    """A replicator stamps and marks what stands: it must not pass for an echo."""
+    new = _item(NEW_IMAGE, at(20, origin, kind))
+    assert classify(HOME, None, new) is Nature.WRITTEN
+
+
 @pytest.mark.parametrize("origin", ["us", "eu"])
 @pytest.mark.parametrize("old", OLD_MARKERS)
 def test_a_newer_mark_tells_that_the_item_is_being_taken_out(
@@ -76,10 +86,15 @@ def test_a_newer_mark_tells_that_the_item_is_being_taken_out(
     assert nature(old, at(20, origin, Kind.REMOVING)) is Nature.MARKED
 
 
-@pytest.mark.parametrize(
-    "new",
-    [at(20, HOME, Kind.REPLICATED), at(20, "eu", Kind.REPLICATED), at(20, "eu", Kind.APPLICATION)],
-)
+@pytest.mark.parametrize("old", OLD_MARKERS)
+def test_an_applications_stamp_in_another_regions_name_tells_a_local_write(
+    old: Version | None,
+) -> None:
+    """Misnamed or copied: no replicator brings kind `a`, so it must not pass for an echo."""
+    assert nature(old, at(20, "eu", Kind.APPLICATION)) is Nature.WRITTEN
+
+
+@pytest.mark.parametrize("new", [at(20, HOME, Kind.REPLICATED), at(20, "eu", Kind.REPLICATED)])
 @pytest.mark.parametrize("old", OLD_MARKERS)
 def test_any_other_newer_marker_tells_an_arrival(old: Version | None, new: Version) -> None:
     """Brought from another region, or put back at home by its origin."""
@@ -162,7 +177,8 @@ def test_exactly_one_role_results(old: Item | None, new: Item | None) -> None:
 def test_an_echo_is_a_marker_that_moved_and_is_not_the_applications(
     old: Item | None, new: Item | None
 ) -> None:
-    """Rule 1: an echo's new marker differs from the old, is no older, and is not a home stamp."""
+    """Rule 1: an echo's new marker differs from the old, is no older, and no application's; what
+    only stands on items that were there before creates none."""
     found = classify(HOME, old, new)
     if old is None and new is None:
         return
@@ -172,6 +188,7 @@ def test_an_echo_is_a_marker_that_moved_and_is_not_the_applications(
         assert is_echo == (before is not None and before.kind is Kind.REMOVING)
         return
     after = new.version
-    by_home = after is not None and (after.origin, after.kind) == (HOME, Kind.APPLICATION)
+    by_application = after is not None and after.kind is Kind.APPLICATION
     is_moved = after is not None and after != before and order(after) >= order(before)
-    assert is_echo == (is_moved and not by_home)
+    copied = old is None and after is not None and after.kind in (Kind.SETTLED, Kind.REMOVING)
+    assert is_echo == (is_moved and not by_application and not copied)

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from conflict.content import same
-from conflict.merge import Steps
+from conflict.merge import Shipment, Steps, deliver
 from conflict.operations import Image, Item, Key, KeyState, Result, marker_of
 from conflict.repair import Holding, Reason, Verdict, compare, compare_one_way, look, repair
 from conflict.version import Kind, Version, order
@@ -354,6 +354,29 @@ def test_a_repair_may_be_cut_anywhere_and_run_again(
     world.run(repair(compare(KEY, world.holdings(), authority=authority)))
 
     assert all(same(content, other.contents()[name]) for name, content in world.contents().items())
+
+
+@pytest.mark.parametrize("lower", [V10, None])
+def test_the_winning_version_stands_in_every_region(lower: Version | None) -> None:
+    """Also where its content stood already, under a lower version or none: a write between the two
+    that is still on its way would replace it there, and be beaten everywhere else."""
+    world = World({"ap": held("b", V20), "eu": held("a", V30), "us": held("a", lower)})
+    verdict = compare(KEY, world.holdings())
+    assert signs(verdict) == "*=="
+    assert list(verdict.shipments) == ["us", "ap"]  # a cut between the two is seen
+    world.run(repair(verdict))
+    late = Shipment(key=KEY, version=T25, item=item("b", T25), created_us=25)
+    for region in world.regions:
+        world.run(deliver(region, late))
+    assert all(same(content, image("a")) for content in world.contents().values())
+
+
+def test_a_seed_replaces_no_original() -> None:
+    """Content that never had a version keeps none, where another region's copy is mended."""
+    world = World({"us": held("a"), "eu": held("a", SEED_OF_US), "ap": none()})
+    verdict = compare(KEY, world.holdings())
+    assert signs(verdict) == "==+"
+    assert set(verdict.shipments) == {"ap"}
 
 
 @settings(deadline=None)

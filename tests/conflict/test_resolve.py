@@ -88,16 +88,17 @@ def test_nothing_beats_nothing_and_buries_nothing() -> None:
 
 def test_the_table_in_the_readme_is_the_rule() -> None:
     """README.md shows what the code decides."""
-    shown = readme.section(readme.README.read_text(encoding="utf-8"))
+    shown = readme.section(readme.README.read_text(encoding="utf-8"), "truth-table")
     assert shown == resolve.truth_table() + "\n", f"refresh it: {readme.REFRESH}"
 
 
 def test_refreshing_the_readme_changes_nothing_but_the_table() -> None:
     """The rest of the text stays, and a second time changes nothing."""
-    text = f"before\n{readme.BEGIN}old\n{readme.END}\nafter\n"
-    refreshed = readme.refreshed(text)
-    assert refreshed == f"before\n{readme.BEGIN}{resolve.truth_table()}\n{readme.END}\nafter\n"
-    assert readme.refreshed(refreshed) == refreshed
+    begin, end = readme.marks("truth-table")
+    sections = {"truth-table": resolve.truth_table}
+    refreshed = readme.refreshed(f"before\n{begin}old\n{end}\nafter\n", sections)
+    assert refreshed == f"before\n{begin}{resolve.truth_table()}\n{end}\nafter\n"
+    assert readme.refreshed(refreshed, sections) == refreshed
 
 
 def test_a_readme_without_the_markers_is_refused() -> None:

@@ -12,10 +12,12 @@ from dataclasses import replace
 
 from conflict.merge import Delivery
 from conflict.operations import Delete, Get, Hold, Put, Stamp
-from replicator.flow import DeliverTask, Flow, SettleTask, Task
+from replicator.flow import Flow
 from replicator.records import After, Mode, TtlDeletes, ViewType
 from replicator.shards import Lineage
+from replicator.tasks import DeliverTask, SettleTask, Task
 from replicator.transformer import fold
+from replicator.watermark import Watermark
 from simulation.scene import BOUND_US, KEY, Scene, Step
 
 
@@ -32,6 +34,21 @@ def test_what_a_dead_worker_left_marked_is_taken_out_by_its_own_region() -> None
     scene.drain("B")
 
     assert scene.values() == [None, None]
+
+
+def test_a_copy_with_its_regions_own_marker_is_shipped() -> None:
+    """A's application takes an item away and puts it back with all of its attributes."""
+    scene = Scene("A", "B")
+    scene.put("A", 100, "v")
+    scene.drain()
+    read = scene.world["A"].items[KEY.id]
+    scene.delete("A", 110)
+    scene.drain()
+    scene.put_copy("A", 120, read)
+
+    scene.drain()
+
+    assert scene.values() == ["v", "v"]
 
 
 def test_a_late_put_is_never_seen_beneath_the_tombstone() -> None:
@@ -490,3 +507,16 @@ def test_a_shard_is_read_after_its_parent() -> None:
         lineage.ended(shard)
 
     assert scene.values() == ["v2", "v2"]
+
+
+def test_a_record_that_is_read_twice_is_settled_when_both_readings_are() -> None:
+    """A page is read again before its first reading has arrived: the position waits for both."""
+    mark = Watermark()
+    mark.add(1)
+    mark.add(1)
+
+    mark.settle(1)
+    first = mark.position
+    mark.settle(1)
+
+    assert (first, mark.position) == (None, After(1))

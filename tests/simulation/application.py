@@ -29,6 +29,13 @@ class Application:
         """Whether some write produced this content."""
         return image in self._produced.get(key.id, ())
 
+    def stock(self, key: Key) -> None:
+        """Put an item everywhere that no stream tells of: it stood there before there was one."""
+        image = {**key.attributes, "a": {"S": "stock"}}
+        self._produced.setdefault(key.id, []).append(image)
+        for region in self._world.values():
+            region.items[key.id] = Item(image, None)
+
     def write(self, region: str, key: Key) -> None:
         """One random write: put, partial update, delete, or a stamped put."""
         chance = self._rng.random()

@@ -9,8 +9,12 @@
                a one-way table is not written to at all
 * silence      stream records per application write are bounded, and then there are no more
 * no leap      no item ends with a version further ahead than the bound on the future
-* no leftover  no item ends marked for removal, and no write is still held (a zombie's may be)
+* no leftover  no item ends marked for removal, and no write is still held (a zombie's may be, and
+               one whose REMOVE was lost to retention)
 * checkpoints  none is above an unsettled record (see worker.py and ledger.py)
+* gaps         records that retention took away leave a gap; it is mended beside live writes, by
+               itself, and closed, after which all of the above holds again (a delete whose record
+               was lost may have come back)
 """
 
 from __future__ import annotations
@@ -25,8 +29,10 @@ from conflict.version import Kind
 from replicator.records import TtlDeletes
 from simulation.application import Application
 from simulation.coverage import Coverage, Situation
+from simulation.mending import Mending
+from simulation.points import Probe
 from simulation.region import Region, may_expire
-from simulation.schedule import FUTURE_BOUND_US, START_US, Schedule
+from simulation.schedule import FUTURE_BOUND_US, START_US, Loss, Outage, Schedule
 from simulation.worker import HOME_SLACK_US, Tell, Violation, Worker
 
 RECORDS_PER_WRITE_MAX = 3
@@ -34,7 +40,11 @@ RECORDS_PER_CRASH_MAX = 4
 """In one region. Seen at most in 6,000 schedules: 2.25 for each write, crashes or none."""
 
 DRAIN_STEPS_MAX = 20_000
-"""Seen at most in 6,000 schedules: 6,513."""
+"""For a dozen writes; more of them get so much more. Seen at most in 6,000 schedules: 6,513."""
+
+OUTAGE_US = 25 * 3_600 * 10**6
+MEND_STEPS_MAX = 100_000
+RECORDS_PER_MENDING_MAX = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +60,9 @@ class Report:
 class Simulation:
     """One schedule under way."""
 
-    def __init__(self, schedule: Schedule, *, tell: Tell | None = None) -> None:
+    def __init__(
+        self, schedule: Schedule, *, tell: Tell | None = None, probe: Probe | None = None
+    ) -> None:
         self.schedule = schedule
         self.rng = random.Random(schedule.seed ^ 0x5EED)
         self.now_us = START_US
@@ -68,19 +80,25 @@ class Simulation:
                 rng=self.rng,
                 coverage=self.coverage,
                 tell=tell,
+                probe=probe,
             )
             for home in schedule.sources
         ]
-        self._paces = [schedule.pace[worker.home] for worker in self.workers]
+        self._present = list(self.workers)
+        self._is_mended = False
         self._tell = tell
         self._tick(0)
+        for key in schedule.keys if schedule.habits.stocked else ():
+            self.application.stock(key)
         self._note_purity()
         for region in self.world.values():
             region.watcher = self._written
 
     def run(self) -> Report:
         """Run the schedule, then one last write; raise Violation for what does not hold."""
-        self._busy()
+        self._busy(self.schedule.habits.writes)
+        if self.schedule.outage is not None:
+            self._outage(self.schedule.outage)
         self._drain()
         if self.schedule.ttl_deletes is TtlDeletes.IGNORE:
             self._expire_all()
@@ -94,38 +112,90 @@ class Simulation:
 
     # --- what happens -------------------------------------------------------------------------
 
-    def _busy(self) -> None:
-        """Writers, replicators and faults together."""
+    def _busy(self, writes: int) -> None:
+        """Writers, replicators and faults together, until so much has been written."""
         schedule, rng = self.schedule, self.rng
         habits, faults = schedule.habits, schedule.faults
-        writers = [schedule.only_writer] if schedule.only_writer else list(schedule.regions)
-        while self.application.writes < habits.writes:
+        while self.application.writes < writes:
             self._tick(rng.randint(0, 2))
             if rng.random() < habits.rate:
-                region, key = rng.choice(writers), rng.choice(schedule.keys)
-                for _ in range(rng.randint(1, habits.burst)):
-                    self.application.write(region, key)
-                self._note_purity()
+                self._write()
                 continue
             if rng.random() < habits.expire_rate:
                 early = habits.expire_early or schedule.ttl_deletes is TtlDeletes.REPLICATE
                 self._expire(rng.choice(schedule.expiring), rng.choice(schedule.keys), early=early)
             chance = rng.random()
             if chance < faults.crash:
-                rng.choice(self.workers).crash()
+                rng.choice(self._present or self.workers).crash()
             elif chance < faults.crash + faults.split:
                 self._split()
             else:
                 self._step()
             self._check_purity()
 
+    def _write(self) -> None:
+        """An application writes, once or in a burst."""
+        schedule, rng = self.schedule, self.rng
+        writers = [schedule.only_writer] if schedule.only_writer else list(schedule.regions)
+        region, key = rng.choice(writers), rng.choice(schedule.keys)
+        for _ in range(rng.randint(1, schedule.habits.burst)):
+            self.application.write(region, key)
+        self._note_purity()
+
+    def _outage(self, outage: Outage) -> None:
+        """Some replicators are away for 25 hours; then they go on, and their gaps are mended."""
+        away = [worker for worker in self.workers if worker.home in outage.away]
+        self._present = [worker for worker in self.workers if worker not in away]
+        self._busy(self.application.writes + outage.writes)
+        self._tick(OUTAGE_US)
+        for worker in away:
+            self.coverage.note(Situation.LOST, self._lose(worker, outage.loss))
+            worker.come_back()
+        self._present = list(self.workers)
+        self._mend(away, self.application.writes + outage.later)
+        self._is_mended = True
+
+    def _lose(self, worker: Worker, loss: Loss) -> int:
+        stream = self.world[worker.home].stream
+        if loss is Loss.RENEWED:
+            return stream.renew()
+        horizon = stream.written
+        return stream.trim(horizon if loss is Loss.ALL else self.rng.randint(0, horizon))
+
+    def _mend(self, away: list[Worker], writes: int) -> None:
+        """Replication goes on, and every gap is mended by its own region's process."""
+        mendings = [
+            Mending(
+                self.world,
+                worker,
+                workers=self.workers,
+                schedule=self.schedule,
+                rng=self.rng,
+                coverage=self.coverage,
+                tell=self._tell,
+            )
+            for worker in away
+        ]
+        for _ in range(MEND_STEPS_MAX):
+            self._tick(self.rng.randint(0, 2))
+            if self.application.writes < writes and self.rng.random() < self.schedule.habits.rate:
+                self._write()
+            self.rng.choice(mendings).step()
+            self._step()
+            if self.schedule.source:
+                self._check_purity()
+            if all(mending.over for mending in mendings):
+                return
+        raise Violation("a gap is not closed")
+
     def _drain(self, replays: int = 0) -> None:
         """Let everything arrive; `replays`: how often a worker begins anew from older positions."""
-        for step in range(DRAIN_STEPS_MAX):
+        faults, dozens = self.schedule.faults, max(1, self.schedule.habits.writes // 12)
+        for step in range(DRAIN_STEPS_MAX * dozens):
             self._tick(self.rng.randint(0, 2))
             if replays and self.rng.random() < 0.01:
                 replays -= 1
-                self.rng.choice(self.workers).rewind()
+                self.rng.choice(self.workers).restart(orderly=faults.orderly)
             self._step()
             self._check_purity()
             if not replays and step % 8 == 0 and all(worker.idle for worker in self.workers):
@@ -157,7 +227,9 @@ class Simulation:
             raise Violation(f"last write of {key.id} lost: wanted {expected}, found {found}")
 
     def _step(self) -> None:
-        self.rng.choices(self.workers, self._paces)[0].step()
+        if self._present:
+            paces = [self.schedule.pace[worker.home] for worker in self._present]
+            self.rng.choices(self._present, paces)[0].step()
 
     def _expire(self, region: str, key: Key, *, early: bool) -> None:
         if self.application.expire(region, key, early=early):
@@ -205,7 +277,7 @@ class Simulation:
             self._source_records = region.stream.written
 
     def _check_purity(self) -> None:
-        if not self.schedule.only_writer:
+        if not self.schedule.only_writer or (self._is_mended and not self.schedule.source):
             return
         region = self.world[self.schedule.only_writer]
         for key in self.schedule.keys:
@@ -227,6 +299,7 @@ class Simulation:
         disturbances = counts[Situation.CRASH] + counts[Situation.REWOUND]
         bound = RECORDS_PER_WRITE_MAX * self.application.writes
         bound += RECORDS_PER_CRASH_MAX * disturbances
+        bound += RECORDS_PER_MENDING_MAX * counts[Situation.MENDED]
         clocks = self.schedule.clocks
         latest_us = self.now_us + max(clocks.skew_us.values())  # whoever judged may be that early
         limit_us = latest_us + FUTURE_BOUND_US + HOME_SLACK_US
@@ -242,7 +315,7 @@ class Simulation:
                 if version.kind is Kind.REMOVING:
                     raise Violation(f"{key} of {name} is still marked for removal")
             for key, state in region.states.items():
-                if state.held is not None and not disturbances:
+                if state.held is not None and not (disturbances or self._is_mended):
                     raise Violation(f"a write of {key} is still held in {name}")
 
     def _digest(self) -> int:

@@ -23,8 +23,8 @@ from conflict.operations import (
 )
 from conflict.origin import Nature
 from conflict.version import Version
-from replicator.flow import DeliverTask, SettleTask, Task
 from replicator.records import Mode
+from replicator.tasks import DeliverTask, SettleTask, Task
 from support.memory import MemoryRegion
 
 
@@ -57,6 +57,10 @@ class Situation(StrEnum):
     REWOUND = "checkpoints moved back"
     ZOMBIE = "operations of the dead"
     SPLIT = "shards split or rotated"
+    LOST = "records lost to retention"
+    GAP = "gaps told"
+    MENDED = "keys mended"
+    UNDECIDED = "keys that a person decided"
     LAST_DELETE = "last writes that delete"
     LAST_PUT = "last writes that put"
 

@@ -16,8 +16,8 @@ from typing import TypeAlias
 from conflict.merge import Settlement
 from conflict.origin import Change
 from conflict.version import Version
-from replicator.flow import DeliverTask, ReleaseTask, SettleTask
 from replicator.records import After, Finished, Mode
+from replicator.tasks import DeliverTask, ReleaseTask, SettleTask
 from support.memory import MemoryShard
 
 RecordId: TypeAlias = tuple[str, int]

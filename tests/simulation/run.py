@@ -8,6 +8,7 @@ digest on every machine.
     --until-failure      stop at the first seed that fails
     --coverage           how often the situations that matter came up
     --withheld           with what the shipping code is known not to stand (see schedule.py)
+    --outage             with replicators that are away for longer than a stream holds
 """
 
 from __future__ import annotations
@@ -18,14 +19,14 @@ import os
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
 from conflict.merge import Contended
 from simulation import trace
 from simulation.check import Simulation
 from simulation.coverage import Situation, table
-from simulation.schedule import Schedule, draw
+from simulation.schedule import Schedule, draw, with_outage
 from simulation.worker import Violation
 
 CHUNK_SEEDS = 100
@@ -60,6 +61,12 @@ class Span:
     regions: int | None = None
     until_failure: bool = False
     withheld: bool = False
+    outage: bool = False
+
+    def schedule(self, seed: int) -> Schedule:
+        """The schedule of one of its seeds."""
+        drawn = draw(seed, self.regions, withheld=self.withheld)
+        return with_outage(drawn) if self.outage else drawn
 
 
 def run_span(span: Span) -> Total:
@@ -67,7 +74,7 @@ def run_span(span: Span) -> Total:
     total = Total()
     for seed in range(span.first, span.end):
         total.seeds += 1
-        simulation = Simulation(draw(seed, span.regions, withheld=span.withheld))
+        simulation = Simulation(span.schedule(seed))
         try:
             report = simulation.run()
         except (Violation, Contended) as failure:
@@ -85,6 +92,7 @@ def describe(seed: int, span: Span, failure: Exception) -> str:
     """What did not hold in a seed, and the command that repeats it."""
     again = f"--seed {seed}" + (f" --regions {span.regions}" if span.regions else "")
     again += " --withheld" if span.withheld else ""
+    again += " --outage" if span.outage else ""
     return (
         f"seed {seed}: {type(failure).__name__}: {failure}\n"
         f"    PYTHONPATH=.:tests python -m simulation.run {again} --trace"
@@ -93,13 +101,9 @@ def describe(seed: int, span: Span, failure: Exception) -> str:
 
 def run(span: Span, processes: int) -> Total:
     """Run a span on several processes; print what failed as it fails, and return the sums."""
-    spans = [
-        replace(span, first=first, end=min(first + CHUNK_SEEDS, span.end))
-        for first in range(span.first, span.end, CHUNK_SEEDS)
-    ]
     total, begun_s = Total(), time.monotonic()
     told_s = begun_s
-    for part in _each(spans, processes):
+    for part in parts(span, processes):
         for failure in part.failures:
             print(failure, flush=True)
         total.add(part)
@@ -125,7 +129,12 @@ def _progress(total: Total, seeds: int, elapsed_s: float) -> None:
     )
 
 
-def _each(spans: Sequence[Span], processes: int) -> Iterator[Total]:
+def parts(span: Span, processes: int) -> Iterator[Total]:
+    """What the shares of a span came to, as they are done."""
+    spans = [
+        replace(span, first=first, end=min(first + CHUNK_SEEDS, span.end))
+        for first in range(span.first, span.end, CHUNK_SEEDS)
+    ]
     if processes == 1:
         yield from map(run_span, spans)
         return
@@ -162,13 +171,19 @@ def main() -> int:
     parser.add_argument("--until-failure", action="store_true")
     parser.add_argument("--coverage", action="store_true")
     parser.add_argument("--withheld", action="store_true")
+    parser.add_argument("--outage", action="store_true")
     options = parser.parse_args()
+    span = Span(
+        options.first,
+        options.first + options.seeds,
+        options.regions,
+        options.until_failure,
+        options.withheld,
+        options.outage,
+    )
     if options.seed is not None:
-        schedule = draw(options.seed, options.regions, withheld=options.withheld)
-        return run_one(schedule, traced=options.trace)
+        return run_one(span.schedule(options.seed), traced=options.trace)
     begun_s = time.monotonic()
-    end = options.first + options.seeds
-    span = Span(options.first, end, options.regions, options.until_failure, options.withheld)
     total = run(span, options.processes)
     if options.coverage:
         print(table(total.coverage))

@@ -19,8 +19,8 @@ from conflict.merge import Delivery, Settlement, Shipment, Steps
 from conflict.operations import AnyOperation, Image, Item, marker_of
 from conflict.origin import Change
 from conflict.version import Kind, Version
-from replicator.flow import PLANS
 from replicator.records import Mode, TtlDeletes, ViewType
+from replicator.tasks import PLANS
 from replicator.transformer import Transformer
 from simulation.region import EXPIRES, Region, believed, key_of
 from support.memory import MARKER
@@ -114,6 +114,10 @@ class Scene:
         """Replace the item by a write that carries its version."""
         version = Version(stamp_us, region, STAMP_SEQUENCE, Kind.APPLICATION)
         self._write(region, now_us, Item(_image(value, expires), marker_of(version)))
+
+    def put_copy(self, region: str, now_us: int, item: Item) -> None:
+        """The application puts an item that it read before, with the marker that it had."""
+        self._write(region, now_us, item)
 
     def update(self, region: str, now_us: int, value: str) -> None:
         """Set one attribute; the marker stays."""
