@@ -15,14 +15,13 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, NoReturn
 
-from replicator import __version__
-from replicator.errors import ConfigurationError, ReplicatorError
-from replicator.logs import LEVELS, configure
+from replicator import __version__, arguments
+from replicator.errors import ConfigurationError, ReplicatorError, spoken
+from replicator.logs import LEVELS, configure, where
 
 DEFAULT_FILE = Path("replicator.toml")
 NOT_WELL, WRONG = 1, 2
-PORT_MAX = 65_535
-DAY_S = 86_400
+DASHBOARD_PORT = 8090
 INTERRUPTED = 130
 """128 and the number of SIGINT, as shells have it."""
 
@@ -40,7 +39,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _complain(error, NOT_WELL)
     except KeyboardInterrupt:
         return INTERRUPTED
+    except Exception as error:  # noqa: BLE001 - told without its words
+        return _confess(error)
     return status
+
+
+def _confess(error: BaseException) -> int:
+    """A bug: where it is, and no word of what it says, for that may quote an item."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    print(where(error), file=sys.stderr)
+    print(f"replicator: internal error: {spoken(error)}; please report it", file=sys.stderr)
+    return NOT_WELL
 
 
 def _complain(error: ReplicatorError, status: int) -> int:
@@ -68,7 +78,16 @@ def _parser() -> argparse.ArgumentParser:
     _add_run(_add(commands, "run", "replicate until SIGTERM, which drains"))
     _add_verify(_add(commands, "verify", "compare a table's regions, and repair what differs"))
     _add_backfill(_add(commands, "backfill", "bring what stands in one region to the others"))
+    _add_failover(_add(commands, "failover", "move a table's writers to another region"))
+    _add_failback(_add(commands, "failback", "move them back to a region that has returned"))
+    _add_drill(_add(commands, "drill", "rehearse a failover; changes nothing"))
     _add_status(_add(commands, "status", "show what running replicators report"))
+    _add_top(_add(commands, "top", "watch what running replicators report"))
+    _add_conflicts(_add(commands, "conflicts", "list what was decided between concurrent writes"))
+    _add_quarantine(_add(commands, "quarantine", "deal with changes that could not be applied"))
+    _add_dashboard(_add(commands, "dashboard", "show several running replicators on one page"))
+    _add_pause(_add(commands, "pause", "stop links, durably, until they are resumed"))
+    _add_pause(_add(commands, "resume", "let paused links go on where they stopped"))
     _add_demo(_add(commands, "demo", "see it work on this machine, AWS not needed"))
     return parser
 
@@ -123,7 +142,9 @@ def _add_run(parser: argparse.ArgumentParser) -> None:
         "--source", action="append", metavar="REGION",
         help="read only this region's streams; may be repeated; all regions if left out",
     )  # fmt: skip
-    parser.add_argument("--port", type=_port, help="of the status page, in place of http.port")
+    parser.add_argument(
+        "--port", type=arguments.port, help="of the status page, in place of http.port"
+    )
     parser.add_argument(
         "--tolerate-outage", action="store_true",
         help="start although a region does not answer; its links begin when it does",
@@ -144,16 +165,20 @@ def _add_verify(parser: argparse.ArgumentParser) -> None:
         "--authority", metavar="REGION", help="whose content wins where versions do not tell"
     )
     parser.add_argument(
-        "--sample", type=_share, default=1.0, metavar="SHARE",
+        "--sample", type=arguments.share, default=1.0, metavar="SHARE",
         help="compare this share of the keys, such as 0.1; all if left out",
     )  # fmt: skip
     parser.add_argument(
-        "--settle", type=_seconds, default=3.0, metavar="SECONDS",
+        "--settle", type=arguments.seconds, default=3.0, metavar="SECONDS",
         help="between looks at what differs; longer than the replication lag; 3 if left out",
     )  # fmt: skip
     parser.add_argument(
-        "--read-rate", type=_rate, metavar="UNITS",
+        "--read-rate", type=arguments.rate, metavar="UNITS",
         help="read units a second in each region; as fast as it goes if left out",
+    )  # fmt: skip
+    parser.add_argument(
+        "--write-rate", type=arguments.rate, metavar="UNITS",
+        help="write units a second that --repair spends in each region; likewise",
     )  # fmt: skip
     parser.add_argument(
         "--report", type=Path, metavar="FILE", help="write each difference here as a line of JSON"
@@ -180,11 +205,15 @@ def _add_backfill(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     for option, unit in (("--write-rate", "write"), ("--read-rate", "read")):
         parser.add_argument(
-            option, type=_rate, metavar="UNITS",
+            option, type=arguments.rate, metavar="UNITS",
             help=f"{unit} units a second, all workers together; as fast as it goes if left out",
         )  # fmt: skip
-    parser.add_argument("--segments", type=_count, help="of the scan, 8 or more if left out")
-    parser.add_argument("--workers", type=_count, help="processes of a Dask cluster made here")
+    parser.add_argument(
+        "--segments", type=arguments.count, help="of the scan, 8 or more if left out"
+    )
+    parser.add_argument(
+        "--workers", type=arguments.count, help="processes of a Dask cluster made here"
+    )
     parser.add_argument("--scheduler", metavar="ADDRESS", help="of a Dask cluster to work on")
     parser.add_argument(
         "--restart", action="store_true", help="begin anew, also where one is not finished"
@@ -195,6 +224,74 @@ def _add_backfill(parser: argparse.ArgumentParser) -> None:
     _add_json(parser)
 
 
+def _add_failover(parser: argparse.ArgumentParser) -> None:
+    _add_handover(parser)
+    way = parser.add_mutually_exclusive_group(required=True)
+    way.add_argument(
+        "--planned", action="store_true",
+        help="wait until its writers have stopped, all is across and the tables are equal",
+    )  # fmt: skip
+    way.add_argument(
+        "--unplanned", action="store_true",
+        help="say what is not across, as far as it can be known, and hand over",
+    )  # fmt: skip
+    _add_acting(parser)
+
+
+def _add_failback(parser: argparse.ArgumentParser) -> None:
+    _add_handover(parser)
+    parser.add_argument(
+        "--one-way", action="store_true",
+        help="make the region the only source again, where an unplanned failover made all write",
+    )  # fmt: skip
+    _add_acting(parser)
+
+
+def _add_drill(parser: argparse.ArgumentParser) -> None:
+    _add_handover(parser)
+
+
+def _add_handover(parser: argparse.ArgumentParser) -> None:
+    which = parser.add_mutually_exclusive_group(required=True)
+    which.add_argument("--table", metavar="NAME", help="as configured")
+    which.add_argument("--all", action="store_true", help="every table that has both regions")
+    parser.add_argument(
+        "--from", required=True, dest="from_region", metavar="REGION", help="whose writers stop"
+    )
+    parser.add_argument(
+        "--to", required=True, dest="to_region", metavar="REGION", help="where they go on"
+    )
+    parser.add_argument(
+        "--no-compare", action="store_true", help="do not read the tables to see them equal"
+    )
+    parser.add_argument(
+        "--url", action="append",
+        help="of a process that may know more of a region out of reach; may be repeated",
+    )  # fmt: skip
+    _add_json(parser)
+
+
+def _add_acting(parser: argparse.ArgumentParser) -> None:
+    parser.epilog = (
+        "Exit status: 0 handed over, 1 not, and nothing changed, 2 wrong usage. Where a table has "
+        "one source, the changed configuration is printed, or written with --write."
+    )
+    parser.add_argument(
+        "--wait", type=arguments.seconds, default=300.0, metavar="SECONDS",
+        help="for writers to stop and records to arrive, 300 if left out",
+    )  # fmt: skip
+    parser.add_argument(
+        "--quiet", type=arguments.seconds, default=10.0, metavar="SECONDS",
+        help="without a write after which writers count as stopped, 10 if left out",
+    )  # fmt: skip
+    parser.add_argument(
+        "--write", type=Path, metavar="FILE", help="write the changed configuration here"
+    )
+    parser.add_argument(
+        "--keys", type=Path, metavar="FILE", help="write the keys that are not across here, as JSON"
+    )
+
+
 def _add_status(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--url", action="append", help="of a process; may be repeated; from http if left out"
@@ -202,53 +299,85 @@ def _add_status(parser: argparse.ArgumentParser) -> None:
     _add_json(parser)
 
 
+def _add_top(parser: argparse.ArgumentParser) -> None:
+    parser.epilog = "Ctrl-C ends it. Exit status: that of `status` at the last look."
+    _add_status(parser)
+    parser.add_argument(
+        "--interval", type=arguments.seconds, default=1.0, metavar="SECONDS", help="1 if left out"
+    )
+    parser.add_argument("--looks", type=arguments.count, help="how many; until Ctrl-C if left out")
+
+
+def _add_conflicts(parser: argparse.ArgumentParser) -> None:
+    parser.epilog = "Exit status: 0 done, 1 a region's ledger is missing, 2 wrong usage."
+    parser.add_argument("--table", metavar="NAME", help="as configured; all if left out")
+    parser.add_argument("--region", help="where it was decided; all if left out")
+    parser.add_argument(
+        "--since",
+        type=arguments.ago,
+        metavar="TIME",
+        help="no older than, such as 90s, 15m, 6h, 7d",
+    )
+    parser.add_argument(
+        "--limit", type=arguments.count, default=50, help="newest to print, 50 if left out"
+    )
+    parser.add_argument(
+        "--export", type=Path, metavar="FILE", help="write all that fit here, as lines of JSON"
+    )
+    _add_json(parser)
+
+
+def _add_quarantine(parser: argparse.ArgumentParser) -> None:
+    actions = parser.add_subparsers(metavar="ACTION", dest="action", required=True)
+    for action, text in (
+        ("list", "say what is parked, without item data"),
+        ("show", "say all of some; what they hold with --image"),
+        ("replay", "apply again; what is newer wins; what has served is taken out"),
+        ("drop", "give up for good"),
+    ):
+        act = actions.add_parser(action, help=text, description=text, allow_abbrev=False)
+        _add_common(act, defaults=False)
+        act.add_argument("--table", metavar="NAME", help="only of this table")
+        act.add_argument("--source", metavar="REGION", help="only changes made in this region")
+        act.add_argument("--target", metavar="REGION", help="only what this region refused")
+        act.add_argument("--key", metavar="DIGEST", help="only of this key; its beginning will do")
+        if action == "show":
+            act.add_argument("--image", action="store_true", help="with the key and what it holds")
+        if action in ("replay", "drop"):
+            act.add_argument("--all", action="store_true", help="whatever is parked")
+        if action == "drop":
+            act.add_argument("--yes", action="store_true", help="without asking")
+        _add_json(act)
+
+
+def _add_dashboard(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--url", action="append", help="of a process; may be repeated; from http if left out"
+    )
+    parser.add_argument(
+        "--port", type=arguments.port, default=DASHBOARD_PORT, help=f"{DASHBOARD_PORT} if left out"
+    )
+
+
+def _add_pause(parser: argparse.ArgumentParser) -> None:
+    parser.epilog = (
+        "Running processes obey within seconds. A stream holds 24 hours: what is paused for longer "
+        "loses records, which is then reported as a gap and mended by comparison."
+    )
+    parser.add_argument("--table", required=True, metavar="NAME", help="as configured")
+    parser.add_argument("--source", metavar="REGION", help="read from; each if left out")
+    parser.add_argument("--target", metavar="REGION", help="written to; each if left out")
+    _add_json(parser)
+
+
 def _add_demo(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--seconds", type=_seconds, default=30.0, help="of writing, 30 if left out")
+    parser.add_argument(
+        "--seconds", type=arguments.seconds, default=30.0, help="of writing, 30 if left out"
+    )
     parser.add_argument("--headless", action="store_true", help="plain lines, no live screen")
-    parser.add_argument("--port", type=_port, help="of the status page, any free if left out")
-
-
-def _port(text: str) -> int:
-    if not (text.isascii() and text.isdigit() and 1 <= int(text) <= PORT_MAX):
-        raise argparse.ArgumentTypeError(f"{text!r} is no port; give one of 1 to {PORT_MAX}")
-    return int(text)
-
-
-def _seconds(text: str) -> float:
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = 0.0
-    if not 0 < seconds <= DAY_S:
-        raise argparse.ArgumentTypeError(f"{text!r} is no duration; give seconds, such as 20")
-    return seconds
-
-
-def _count(text: str) -> int:
-    if not (text.isascii() and text.isdigit() and int(text) > 0):
-        raise argparse.ArgumentTypeError(f"{text!r} is no count; give a whole number, such as 4")
-    return int(text)
-
-
-def _share(text: str) -> float:
-    share = _number(text)
-    if not 0 < share <= 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is no share; give one up to 1, such as 0.1")
-    return share
-
-
-def _rate(text: str) -> float:
-    rate = _number(text)
-    if not 0 < rate < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text!r} is no rate; give units a second, such as 100")
-    return rate
-
-
-def _number(text: str) -> float:
-    try:
-        return float(text)
-    except ValueError:
-        return 0.0
+    parser.add_argument(
+        "--port", type=arguments.port, help="of the status page, any free if left out"
+    )
 
 
 def _configure_logs(parsed: argparse.Namespace) -> None:

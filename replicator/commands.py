@@ -12,20 +12,29 @@ import json
 import logging
 import os
 import sys
+import time
 import tomllib
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from functools import cache, partial
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
+from replicator.clock import SystemClock
 from replicator.configuration import load, settings_of
-from replicator.dynamodb import Boto3Api
-from replicator.errors import ConfigurationError
+from replicator.dynamodb import event_source_mappings
+from replicator.errors import ConfigurationError, suggestion
 from replicator.inquiry import inquire
-from replicator.ports import Api
+from replicator.pausing import chosen_links, switch_links
+from replicator.plane import opened_planes, opened_regions
 from replicator.preflight import Check, Level, examine, failed
 from replicator.provision import provision
-from replicator.settings import Settings, suggestion
+from replicator.settings import HttpSettings, Settings
 from replicator.show import console, show_checks, show_status
 from replicator.starter import starter
+
+if TYPE_CHECKING:
+    from replicator.handover.plan import Kind, Request
 
 logger = logging.getLogger(__name__)
 
@@ -59,7 +68,7 @@ def init(parsed: argparse.Namespace) -> int:
 def setup(parsed: argparse.Namespace) -> int:
     """Make what is missing in the regions."""
     settings = _settings(parsed)
-    with _regions(settings) as connect:
+    with opened_regions(settings) as connect:
         checks = asyncio.run(
             provision(settings, connect=connect, dry_run=parsed.dry_run, sleep=asyncio.sleep)
         )
@@ -71,8 +80,42 @@ def doctor(parsed: argparse.Namespace) -> int:
     """Check the regions."""
     settings = _settings(parsed)
     checks = _examine(settings, settings.sources)
+    if not failed(checks):
+        checks += _diagnose(settings)
     _print_checks(checks, as_json=parsed.json)
     return NOT_WELL if failed(checks) else DONE
+
+
+def _diagnose(settings: Settings) -> list[Check]:
+    """The further checks, of regions that passed the first."""
+    from replicator.doctor import Doctor  # noqa: PLC0415
+    from replicator.endpoint_clock import endpoint_time_s  # noqa: PLC0415
+
+    def date_of(name: str) -> float | None:
+        url = connect(name).endpoint_url
+        return endpoint_time_s(url, urlsplit(url).hostname or "")
+
+    def mappings_of(name: str, stream_arn: str) -> list[dict[str, Any]]:
+        region = settings.regions[name]
+        return event_source_mappings(
+            region=region.aws_region,
+            stream_arn=stream_arn,
+            endpoint_url=region.endpoint_url,
+            profile=region.profile,
+            role_arn=region.role_arn,
+        )
+
+    with opened_regions(settings) as opening:
+        connect = cache(opening)
+        doctor = Doctor(
+            settings=settings,
+            connect=connect,
+            clock=SystemClock(),
+            date_of=date_of,
+            mappings_of=mappings_of,
+        )
+        members = dict.fromkeys(r for table in settings.tables.values() for r in table.members)
+        return asyncio.run(doctor.examine(tuple(members)))
 
 
 def run(parsed: argparse.Namespace) -> int:
@@ -131,7 +174,7 @@ def backfill(parsed: argparse.Namespace) -> int:
         as_json=parsed.json,
     )
     settings = _settings(parsed)
-    with _regions(settings) as connect:
+    with opened_planes(settings) as connect:
         return run_backfill(request, settings, connect=connect)
 
 
@@ -149,11 +192,77 @@ def verify(parsed: argparse.Namespace) -> int:
         sample=parsed.sample,
         settle_s=parsed.settle,
         read_units_per_s=parsed.read_rate,
+        write_units_per_s=parsed.write_rate,
     )
-    with _regions(settings) as connect:
+    with opened_planes(settings) as connect:
         return verify_table(
             settings, options, connect=connect, as_json=parsed.json, report=parsed.report
         )
+
+
+def failover(parsed: argparse.Namespace) -> int:
+    """Move to another region."""
+    from replicator.handover.plan import Kind  # noqa: PLC0415
+
+    return _hand_over(parsed, Kind.UNPLANNED if parsed.unplanned else Kind.PLANNED)
+
+
+def failback(parsed: argparse.Namespace) -> int:
+    """Move back to a region that has returned."""
+    from replicator.handover.plan import Kind  # noqa: PLC0415
+
+    return _hand_over(parsed, Kind.BACK)
+
+
+def drill(parsed: argparse.Namespace) -> int:
+    """Rehearse a failover."""
+    from replicator.handover.command import rehearse  # noqa: PLC0415
+    from replicator.handover.plan import Kind  # noqa: PLC0415
+
+    settings = _settings(parsed)
+    request = _request(parsed, Kind.DRILL)
+    with opened_regions(settings) as connect:
+        checks = rehearse(settings, request, connect=connect, statuses=_statuses(parsed))
+    _print_checks(checks, as_json=parsed.json)
+    return NOT_WELL if failed(checks) else DONE
+
+
+def _hand_over(parsed: argparse.Namespace, kind: Kind) -> int:
+    from replicator.handover.command import run_handover  # noqa: PLC0415
+
+    settings = _settings(parsed)
+    with opened_regions(settings) as connect:
+        return run_handover(
+            settings,
+            _request(parsed, kind),
+            connect=connect,
+            statuses=_statuses(parsed),
+            config=parsed.config,
+            write=parsed.write,
+            keys=parsed.keys,
+            as_json=parsed.json,
+        )
+
+
+def _request(parsed: argparse.Namespace, kind: Kind) -> Request:
+    from replicator.handover.plan import Request  # noqa: PLC0415
+
+    return Request(
+        kind=kind,
+        table=None if parsed.all else parsed.table,
+        source=parsed.from_region,
+        target=parsed.to_region,
+        wait_s=getattr(parsed, "wait", 0.0),
+        quiet_s=getattr(parsed, "quiet", 0.0),
+        one_way=getattr(parsed, "one_way", False),
+        compare=not parsed.no_compare,
+    )
+
+
+def _statuses(parsed: argparse.Namespace) -> list[Mapping[str, Any]]:
+    """What processes say, as far as any was named: none has to be there."""
+    reports = [inquire(url) for url in parsed.url or ()]
+    return [report.status for report in reports if report.status is not None]
 
 
 def _listed(text: str) -> tuple[str, ...]:
@@ -162,8 +271,8 @@ def _listed(text: str) -> tuple[str, ...]:
 
 def status(parsed: argparse.Namespace) -> int:
     """Show what running replicators report."""
-    urls = parsed.url or [_settings(parsed).http.url]
-    reports = [inquire(url) for url in urls]
+    http = _http(parsed)
+    reports = [inquire(url, authorization=http.authorization) for url in parsed.url or [http.url]]
     if parsed.json:
         _print(json.dumps([report.document for report in reports], indent=2))
     for report in reports:
@@ -172,6 +281,118 @@ def status(parsed: argparse.Namespace) -> int:
         elif not parsed.json:
             show_status(report.url, report.status, console())
     return DONE if all(report.well for report in reports) else NOT_WELL
+
+
+def top(parsed: argparse.Namespace) -> int:
+    """Watch what running replicators report."""
+    from replicator.top import interrupted_quietly, watch  # noqa: PLC0415
+
+    http = _http(parsed)
+    urls = parsed.url or [http.url]
+    well = interrupted_quietly(
+        partial(
+            watch,
+            lambda: [inquire(url, authorization=http.authorization) for url in urls],
+            looks=parsed.looks,
+            interval_s=parsed.interval,
+            as_json=parsed.json,
+            console=console(),
+            sleep=time.sleep,
+        )
+    )
+    return DONE if well else NOT_WELL
+
+
+def conflicts(parsed: argparse.Namespace) -> int:
+    """List what was decided between concurrent writes."""
+    from replicator.conflicts import Wanted, export, gather, show  # noqa: PLC0415
+
+    wanted = Wanted(
+        table=parsed.table, region=parsed.region, since_s=parsed.since, limit=parsed.limit
+    )
+    settings = _settings(parsed)
+    with opened_regions(settings) as connect:
+        found = gather(settings, wanted, connect=connect, clock=SystemClock())
+    for line in found.missing:
+        sys.stderr.write(f"replicator: {line}\n")
+    newest, total = found.conflicts[: wanted.limit], len(found.conflicts)
+    if parsed.export is not None:
+        export(found.conflicts, parsed.export)
+    if parsed.json:
+        document = {"total": total, "conflicts": newest, "missing": found.missing}
+        _print(json.dumps(document, indent=2))
+    else:
+        show(newest, total, console())
+    return NOT_WELL if found.missing else DONE
+
+
+def quarantine(parsed: argparse.Namespace) -> int:
+    """Deal with changes that could not be applied."""
+    from replicator.quarantine import command as act  # noqa: PLC0415
+
+    settings = _settings(parsed)
+    choice = act.checked(
+        act.Choice(table=parsed.table, source=parsed.source, target=parsed.target, key=parsed.key),
+        settings,
+    )
+    if parsed.action in ("replay", "drop") and choice.is_open and not parsed.all:
+        raise ConfigurationError(
+            f"quarantine {parsed.action}: name what, by --table, --source, --target or --key; "
+            "or --all"
+        )
+    with opened_regions(settings) as connect:
+        desk = act.Desk(settings=settings, connect=connect, choice=choice)
+        match parsed.action:
+            case "list":
+                return act.list_parked(desk, as_json=parsed.json)
+            case "show":
+                return act.show_parked(desk, image=parsed.image, as_json=parsed.json)
+            case "replay":
+                return act.replay_parked(desk, as_json=parsed.json)
+            case _:
+                return act.drop_parked(desk, confirmed=parsed.yes, as_json=parsed.json)
+
+
+def dashboard(parsed: argparse.Namespace) -> int:
+    """Show several processes on one page, until a signal says stop."""
+    from replicator.dashboard.gather import run_dashboard  # noqa: PLC0415
+
+    http = _http(parsed)
+    urls = parsed.url or [http.url]
+    return run_dashboard(urls=urls, http=http, port=parsed.port, announce=_print)
+
+
+def _http(parsed: argparse.Namespace) -> HttpSettings:
+    """The configured way to pages; where all are named and no file is there, the default."""
+    alone = parsed.url and not parsed.config.exists()
+    return HttpSettings() if alone else _settings(parsed).http
+
+
+def pause(parsed: argparse.Namespace) -> int:
+    """Pause links."""
+    return _switch(parsed, paused=True)
+
+
+def resume(parsed: argparse.Namespace) -> int:
+    """Resume links."""
+    return _switch(parsed, paused=False)
+
+
+def _switch(parsed: argparse.Namespace, *, paused: bool) -> int:
+    settings = _settings(parsed)
+    links = chosen_links(settings, parsed.table, parsed.source, parsed.target)
+    now_us = SystemClock().now_us()
+    with opened_regions(settings) as connect:
+        apis = {source: connect(source) for source in dict.fromkeys(each.source for each in links)}
+        changed = asyncio.run(switch_links(settings, apis, links, paused=paused, now_us=now_us))
+    now, already = ("paused", "paused already") if paused else ("resumed", "was not paused")
+    lines = [(link, now if link in changed else already) for link in links]
+    if parsed.json:
+        _print(json.dumps([{**asdict(link), "result": result} for link, result in lines], indent=2))
+    else:
+        for link, result in lines:
+            _print(f"{link.table}, {link.source} → {link.target}: {result}")
+    return DONE
 
 
 def demo(parsed: argparse.Namespace) -> int:
@@ -190,31 +411,8 @@ def _settings(parsed: argparse.Namespace) -> Settings:
 
 
 def _examine(settings: Settings, sources: frozenset[str]) -> list[Check]:
-    with _regions(settings) as connect:
+    with opened_regions(settings) as connect:
         return asyncio.run(examine(settings, connect=connect, sources=sources))
-
-
-@contextmanager
-def _regions(settings: Settings) -> Iterator[Callable[[str], Api]]:
-    """A way to open each region, all of them closed at the end."""
-    opened: list[Boto3Api] = []
-
-    def connect(name: str) -> Api:
-        region = settings.regions[name]
-        api = Boto3Api.open(
-            region=region.aws_region,
-            endpoint_url=region.endpoint_url,
-            profile=region.profile,
-            role_arn=region.role_arn,
-        )
-        opened.append(api)
-        return api
-
-    try:
-        yield connect
-    finally:
-        for api in opened:
-            api.close()
 
 
 def _print_checks(checks: Sequence[Check], *, as_json: bool) -> None:

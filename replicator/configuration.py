@@ -29,20 +29,25 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSettingsSource
 
-from replicator.errors import ConfigurationError
+from replicator.errors import ConfigurationError, suggestion
 from replicator.settings import (
-    Findings,
+    ClientSettings,
+    ConflictSettings,
+    HeartbeatSettings,
     HttpSettings,
     MendingSettings,
     ReaderSettings,
     RegionSettings,
     Settings,
     TableSettings,
+    TelemetrySettings,
     WriterSettings,
-    suggestion,
 )
+from replicator.soundness import Findings
 
 ENVIRONMENT_PREFIX = "REPLICATOR_"
+NO_SETTINGS = frozenset({"REPLICATOR_CONFIG", "REPLICATOR_SOURCE", "REPLICATOR_LOG_LEVEL"})
+"""Variables that are no settings, but tell a function where its settings are (lambda_handler)."""
 STEP = "__"
 SHOWN_CHARACTERS_MAX = 60
 
@@ -50,10 +55,14 @@ KeyPath: TypeAlias = tuple[str, ...]
 
 NAMED_SECTIONS: Mapping[str, type[BaseModel]] = {"regions": RegionSettings, "tables": TableSettings}
 SECTIONS: Mapping[str, type[BaseModel]] = {
+    "client": ClientSettings,
     "http": HttpSettings,
     "reader": ReaderSettings,
     "writer": WriterSettings,
     "mending": MendingSettings,
+    "heartbeat": HeartbeatSettings,
+    "conflicts": ConflictSettings,
+    "telemetry": TelemetrySettings,
 }
 
 
@@ -134,6 +143,8 @@ def _path_of(variable: str, document: Mapping[str, Any]) -> KeyPath | None:
     Kubernetes sets REPLICATOR_PORT and the like for a service called replicator, so what has no
     `__` and is not close to a key is somebody else's.
     """
+    if variable.upper() in NO_SETTINGS:
+        return None
     rest = variable[len(ENVIRONMENT_PREFIX) :].casefold()
     first, nested, inner = rest.partition(STEP)
     if first not in Settings.model_fields:
@@ -208,7 +219,9 @@ def _text(path: KeyPath, details: ErrorDetails) -> str:
             return f"should be a section with keys, not {_shown(details['input'])}"
         case _:
             text = details["msg"].removeprefix("Input ").partition(", unable")[0]
-            return f"{text.replace('tuple', 'list')}, not {_shown(details['input'])}"
+            text = text.replace("tuple", "list")
+            secret = path[-1:] == ("token",)
+            return text if secret else f"{text}, not {_shown(details['input'])}"
 
 
 def _keys_beside(path: KeyPath) -> list[str]:

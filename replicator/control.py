@@ -2,25 +2,37 @@
 
     pk                             sk                          holds
     key#<table>#<digest>           state                       tombstone, held write of a key
-    checkpoint#<table>#<source>    <stream ARN>#<shard>        how far a shard is settled
+    checkpoint#<table>#<source>    <stream ARN>#<shard>        how far a shard is settled; shard *:
+                                                               that the stream is read at all
+    home#<table>#<source>          <stream ARN>#<shard>        how far it is settled at home
+    batch#<table>#<source>         <stream ARN>#<sequence>     the same of a batch that Lambda has
     quarantine#<table>             <source>#<target>#<digest>  a change that cannot be applied
     gap#<table>#<source>           <stream ARN>#<shard>        records lost to retention
     read#<table>#<source>          state                       until when all had been read
+    heartbeat#<table>              <source>                    the newest heartbeat to arrive here
+    conflict#<table>               <time>#<source>#<digest>    a decision between concurrent writes
+    secret#digest                  state                       what names keys in conflicts
     backfill#<table>#<source>      <job>[#<segment>]           a backfill; how far a segment is
+    across#<table>                 <source>                    until when all had arrived here
+    handover#<table>               state                       which region writes the table now
+    reader#<table>#<source>        state                       which process reads it
+    pause#<table>#<source>         <target>                    a paused link (pausing.py)
 
-Quarantine and gaps are waiting.py's, backfills backfill/jobs.py's. Every write is conditional and
-goes one way only, so workers that share a shard, or come back from the dead, do no harm: a
-tombstone, a held write and a checkpoint only ever rise. Comparisons are made by DynamoDB on texts
-that sort as their values do: versions by their order text (conflict.version says why a marker of
-the same order stands), sequence numbers as 40 digits, because an N holds 38 only. `finished` sorts
-above all digits.
+Quarantine and gaps are waiting.py's, backfills backfill/jobs.py's, conflicts ledger.py's,
+heartbeats heartbeats.py's, batches lambda_home.py's, readers presence.py's, `across` and `handover`
+the hand-over's. Every write but a reader's name is conditional and goes one way only, so workers
+that share a shard, or come back from the dead, do no harm: a tombstone, a held write and a
+checkpoint only ever rise.
+Comparisons are made by DynamoDB on texts that sort as their values do: versions by their order text
+(conflict.version says why a marker of the same order stands), sequence numbers as 40 digits,
+because an N holds 38 only. `finished` sorts above all digits.
 
 Keys are named by a digest, never in clear. `expires_at` (epoch seconds) is the time-to-live
 attribute; a row without it stays. Tombstones and held writes are kept for the retention after the
 last of them; checkpoints of finished shards as well, since the stream forgets its shards sooner.
 Checkpoints of unfinished shards stay: without them a long outage would not show as a gap.
 
-A malformed tombstone or held write is Fatal: to go on as if there were none could bring back a
+A malformed tombstone or held write stops its key: to go on as if there were none could bring back a
 deleted item. A malformed checkpoint is reported and counts as none: replays are harmless.
 """
 
@@ -29,12 +41,13 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Mapping, Sequence
+from decimal import Decimal
 from hashlib import blake2b
 from typing import Any
 
 from conflict.operations import Hold, Image, Item, Key, KeyState, RaiseTombstone, Release, marker_of
 from conflict.version import SEQUENCE_DIGITS_MAX, Version, parse
-from replicator.errors import ConditionFailed, Fatal
+from replicator.errors import ConditionFailed, Malformed
 from replicator.packing import packed, unpacked
 from replicator.ports import Api, Clock, Sleep
 from replicator.records import After, Checkpoint, Finished
@@ -48,6 +61,9 @@ RETENTION_S = 7 * 24 * 3600
 
 CONTROL_KEY_SCHEMA: Mapping[str, tuple[str, str]] = {"pk": ("HASH", "S"), "sk": ("RANGE", "S")}
 CONTROL_TTL_ATTRIBUTE = "expires_at"
+CHECKPOINT, AT_HOME = "checkpoint", "home"
+"""Of what a position is: of all that is settled in every target; of what is settled at home."""
+
 FINISHED = "finished"
 STATE = "state"
 _SETTLED = re.compile(rf"[0-9]{{{SEQUENCE_DIGITS_MAX}}}|{FINISHED}", re.ASCII)
@@ -107,22 +123,36 @@ class ControlTable:
             },
         )
 
-    async def put(self, row: Wire, condition: str, values: Wire) -> bool:
-        """Whether the condition held."""
-        return await self._conditional("PutItem", {"Item": row}, condition, values)
+    async def put(
+        self, row: Wire, condition: str, values: Wire, names: Mapping[str, str] | None = None
+    ) -> bool:
+        """Whether the condition held. `names`: of attributes that are reserved words."""
+        subject: Wire = {"Item": row}
+        if names:
+            subject["ExpressionAttributeNames"] = dict(names)
+        return await self._conditional("PutItem", subject, condition, values)
 
     async def delete(self, key: Wire, condition: str, values: Wire) -> bool:
         """Whether the condition held."""
         return await self._conditional("DeleteItem", {"Key": key}, condition, values)
 
-    async def query(self, pk: str) -> list[Wire]:
-        """All rows of a partition, all pages together; strongly consistent."""
+    async def query(
+        self, pk: str, *, since: str = "", attributes: Sequence[str] = ()
+    ) -> list[Wire]:
+        """The rows of a partition from a sort key on, all pages together; strongly consistent.
+
+        With `attributes` only these of each row; their names must be no reserved words.
+        """
         request: Wire = {
             "TableName": self.name,
-            "KeyConditionExpression": "pk = :pk",
+            "KeyConditionExpression": "pk = :pk AND sk >= :since" if since else "pk = :pk",
             "ExpressionAttributeValues": {":pk": {"S": pk}},
             "ConsistentRead": True,
         }
+        if since:
+            request["ExpressionAttributeValues"][":since"] = {"S": since}
+        if attributes:
+            request["ProjectionExpression"] = ", ".join(attributes)
         rows: list[Wire] = []
         while True:
             response = await self._api.call("Query", request)
@@ -135,12 +165,9 @@ class ControlTable:
     async def _conditional(
         self, operation: str, subject: Wire, condition: str, values: Wire
     ) -> bool:
-        request = {
-            "TableName": self.name,
-            **subject,
-            "ConditionExpression": condition,
-            "ExpressionAttributeValues": values,
-        }
+        request = {"TableName": self.name, **subject, "ConditionExpression": condition}
+        if values:  # an empty map is refused
+            request["ExpressionAttributeValues"] = values
         try:
             await self._api.call(operation, request)
         except ConditionFailed:
@@ -244,9 +271,10 @@ class ControlKeyStates:
         except (KeyError, ValueError):
             raise self._malformed(row, "held_image") from None
 
-    def _malformed(self, row: Mapping[str, Any], attribute: str) -> Fatal:
+    def _malformed(self, row: Mapping[str, Any], attribute: str) -> Malformed:
         pk = row.get("pk", {}).get("S", f"key#{self._table}")
-        return Fatal(f"{self._control.name}: {pk}: {attribute} is malformed; mend or delete it")
+        text = f"{self._control.name}: {pk}: {attribute} is malformed; mend or delete it"
+        return Malformed(text)
 
 
 def _version_values(version: Version) -> Wire:
@@ -263,20 +291,27 @@ def expiry(clock: Clock, retention_s: int) -> Wire:
     return {"N": str(clock.now_us() // 1_000_000 + retention_s)}
 
 
-class ControlCheckpoints:
-    """ports.Checkpoints over the control table."""
+class ControlPositions:
+    """ports.Positions over the control table; `kind` says what they are positions of."""
 
     def __init__(
-        self, *, api: Api, control_table: str, clock: Clock, retention_s: int = RETENTION_S
+        self,
+        *,
+        api: Api,
+        control_table: str,
+        clock: Clock,
+        kind: str,
+        retention_s: int = RETENTION_S,
     ) -> None:
         self._control = ControlTable(api=api, name=control_table)
         self._clock = clock
+        self._kind = kind
         self._retention_s = retention_s
 
     async def load(self, table: str, source: str) -> list[Checkpoint]:
         """The stored positions. One that is malformed is reported and left out."""
         checkpoints = []
-        for row in await self._control.query(_checkpoint_pk(table, source)):
+        for row in await self._control.query(f"{self._kind}#{table}#{source}"):
             arn, _, shard = row["sk"]["S"].rpartition("#")
             position = _position(row)
             if position is None:
@@ -301,7 +336,7 @@ class ControlCheckpoints:
             await self._save(checkpoint, "settled = :malformed", {":malformed": row["settled"]})
 
     async def _save(self, checkpoint: Checkpoint, condition: str, values: Wire) -> None:
-        pk = _checkpoint_pk(checkpoint.table, checkpoint.source)
+        pk = f"{self._kind}#{checkpoint.table}#{checkpoint.source}"
         sk = f"{checkpoint.stream_arn}#{checkpoint.shard}"
         expression, values = "SET settled = :settled", dict(values)
         match checkpoint.position:
@@ -309,9 +344,25 @@ class ControlCheckpoints:
                 values[":settled"] = {"S": sequence_text(sequence)}
             case Finished():
                 values[":settled"] = {"S": FINISHED}
-                values[":expires"] = expiry(self._clock, self._retention_s)
-                expression += f", {CONTROL_TTL_ATTRIBUTE} = :expires"
+        if self._kind != CHECKPOINT or isinstance(checkpoint.position, Finished):
+            values[":expires"] = expiry(self._clock, self._retention_s)
+            expression += f", {CONTROL_TTL_ATTRIBUTE} = :expires"
         await self._control.update(row_key(pk, sk), expression, condition, values)
+
+
+class ControlCheckpoints(ControlPositions):
+    """ports.Checkpoints over the control table."""
+
+    def __init__(
+        self, *, api: Api, control_table: str, clock: Clock, retention_s: int = RETENTION_S
+    ) -> None:
+        super().__init__(
+            api=api,
+            control_table=control_table,
+            clock=clock,
+            kind=CHECKPOINT,
+            retention_s=retention_s,
+        )
 
     async def note_read(self, table: str, source: str, read_us: int) -> None:
         row = {**row_key(f"read#{table}#{source}", STATE), "read_us": {"N": str(read_us)}}
@@ -323,11 +374,21 @@ class ControlCheckpoints:
 
     async def last_read(self, table: str, source: str) -> int | None:
         rows = await self._control.query(f"read#{table}#{source}")
-        return int(rows[0]["read_us"]["N"]) if rows else None
+        if not rows:
+            return None
+        read_us = whole_number(rows[0], "read_us")
+        if read_us is None:  # as if nobody had read for ever: a gap, which is mended
+            logger.warning("last_read.malformed", extra={"table": table, "source": source})
+            return 0
+        return read_us
 
 
-def _checkpoint_pk(table: str, source: str) -> str:
-    return f"checkpoint#{table}#{source}"
+def whole_number(row: Mapping[str, Any], attribute: str) -> int | None:
+    """The number of a row's attribute, rounded down; None where it has none."""
+    try:
+        return int(Decimal(row[attribute]["N"]))
+    except (LookupError, TypeError, ValueError, ArithmeticError):
+        return None
 
 
 def _position(row: Mapping[str, Any]) -> After | Finished | None:

@@ -1,17 +1,15 @@
 """The AWS edge: one region's DynamoDB and DynamoDB Streams, called through botocore.
 
-The only module that imports botocore. It adds three things to it and nothing else: calls run on a
+The only module that imports botocore. It adds four things to it and nothing else: calls run on a
 bounded pool of threads, so that coroutines can wait for them; every failure becomes one of
-replicator.errors, by the tables below; and credentials come from the usual chain, a profile, or a
-role that is assumed anew before it expires.
+replicator.errors, by the tables of refusals.py; credentials come from the usual chain, a profile,
+or a role that is assumed anew before it expires; and a call that was refused for this machine's
+clock is signed once more by the service's own (skew.py), which botocore does not do.
 
-There is one retry layer and it is not here, so botocore makes each call once. Its check of
-DynamoDB's CRC belongs to its legacy retry mode, which is chosen for that.
+There is one retry layer and it is not here, so but for that botocore makes each call once. Its
+check of DynamoDB's CRC belongs to its legacy retry mode, which is chosen for it.
 
-What an error says is meant for logs: operation, table, region, error code. What AWS adds in words
-is repeated only where it cannot quote an item. A ValidationException on a call that carries items
-can (it prints numbers that it cannot parse, for example), so of its text only openings that are
-listed here get through; and no error keeps the botocore exception, whose response holds the item.
+No error keeps the botocore exception, whose response holds the item.
 
 This module must not know what a request means: conditions are made in requests.py.
 """
@@ -19,15 +17,18 @@ This module must not know what a request means: conditions are made in requests.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
 from functools import partial
-from http import HTTPStatus
 from typing import Any, Self
 from urllib.parse import urlsplit
 
 from botocore import exceptions as botocore_errors
 from botocore import xform_name
+from botocore.auth import AUTH_TYPE_MAPS, SIGV4_TIMESTAMP, SigV4Auth
+from botocore.awsrequest import AWSRequest
 from botocore.client import BaseClient
 from botocore.config import Config
 from botocore.credentials import (
@@ -36,112 +37,35 @@ from botocore.credentials import (
     CredentialResolver,
     DeferredRefreshableCredentials,
 )
+from botocore.httpsession import get_cert_path
 from botocore.parsers import ResponseParserError
 from botocore.session import Session
+from botocore.utils import get_environ_proxies
 
 from replicator.endpoints import is_loopback
-from replicator.errors import (
-    ConditionFailed,
-    ConfigurationError,
-    Fatal,
-    IteratorExpired,
-    Poison,
-    ReplicatorError,
-    ShardGone,
-    Throttled,
-    Transient,
-    Trimmed,
+from replicator.errors import ConfigurationError, Fatal, ReplicatorError, Transient
+from replicator.refusals import (
+    ERROR_TEXT_MAX,
+    JSON_TYPE,
+    NOT_DYNAMODBS,
+    STREAM_OPERATIONS,
+    place_of,
+    refused,
 )
+from replicator.skew import OFF_S_MIN, service_time_s
+from replicator.wire.access import Access, Keys
+
+log = logging.getLogger(__name__)
 
 THREADS_DEFAULT = 32
-JSON_TYPE = "application/x-amz-json"
-"""What DynamoDB answers with. A 200 of any other type comes from something that stands between,
-and must not pass for a write that was done or a table that is empty."""
-
 CONNECT_TIMEOUT_S = 3
 READ_TIMEOUT_S = 10
-ERROR_TEXT_MAX = 300
 
 EMULATOR_CREDENTIALS = ("local", "local")
 """For an emulator on this machine where no credentials are set up. Alphanumeric, because DynamoDB
 Local insists; it also keeps a database of its own for each access key, so clients must agree."""
 
 ROLE_SESSION_NAME = "replicator"
-
-_STREAM_OPERATIONS = frozenset({"DescribeStream", "GetRecords", "GetShardIterator", "ListStreams"})
-_SHARD_OPERATIONS = frozenset({"GetRecords", "GetShardIterator"})
-_WRITES = frozenset({"PutItem", "UpdateItem", "DeleteItem"})
-_WITH_ITEMS = _WRITES | {"GetItem", "BatchGetItem", "Query", "Scan"}
-
-_ERRORS: Mapping[str, type[ReplicatorError]] = {
-    **dict.fromkeys(
-        (
-            "ProvisionedThroughputExceededException",
-            "ThrottlingException",
-            "Throttling",
-            "RequestLimitExceeded",
-            "LimitExceededException",
-            "TooManyRequestsException",
-        ),
-        Throttled,
-    ),
-    **dict.fromkeys(
-        (
-            "InternalServerError",
-            "InternalFailure",
-            "ServiceUnavailable",
-            "ServiceUnavailableException",
-            "TransactionConflictException",
-            "TransactionInProgressException",
-            "ReplicatedWriteConflictException",
-            "RequestTimeout",
-            "RequestTimeoutException",
-            "ExpiredToken",
-            "ExpiredTokenException",
-        ),
-        Transient,
-    ),
-    "ExpiredIteratorException": IteratorExpired,
-    "TrimmedDataAccessException": Trimmed,
-}
-"""What an error code means wherever it appears. A code that is not listed is Transient with a 5xx
-status and Fatal otherwise: refused access, bad signatures, KMS errors, a table that is gone.
-Source: Developer Guide, "Error handling with DynamoDB"; API references of both services."""
-
-_ERRORS_ON_WRITES: Mapping[str, type[ReplicatorError]] = dict.fromkeys(
-    (
-        "ValidationException",
-        "SerializationException",
-        "ItemCollectionSizeLimitExceededException",
-        "RequestEntityTooLarge",
-        "413",
-    ),
-    Poison,
-)
-"""On the write of one item these blame the item. On any other call they are Fatal."""
-
-_ERRORS_ON_SHARDS: Mapping[str, type[ReplicatorError]] = {"ResourceNotFoundException": ShardGone}
-
-_MAY_QUOTE_ITEMS = frozenset({"ValidationException", "SerializationException"})
-
-_SAFE_OPENINGS = (
-    "Item size has exceeded the maximum allowed size",
-    "Item size to update has exceeded the maximum allowed size",
-    "The provided key element does not match the schema",
-    "One or more parameter values were invalid: Type mismatch for Index Key",
-    "One or more parameter values were invalid: Type mismatch for key",
-    "One or more parameter values were invalid: Missing the key",
-    "One or more parameter values were invalid: Aggregated size of all range keys has exceeded",
-    "One or more parameter values were invalid: Size of hashkey has exceeded",
-    "One or more parameter values are not valid. A value specified for a secondary index key",
-    "One or more parameter values are not valid. The update expression attempted to update",
-    "Supplied AttributeValue is empty",
-    "Nesting Levels have exceeded supported limits",
-    "Invalid ConditionExpression",
-    "Invalid UpdateExpression",
-    "Provided list of item keys contains duplicates",
-)
-"""Openings of AWS's words that name a rule and not yet the value that broke it."""
 
 _TRANSIENT = (
     botocore_errors.HTTPClientError,
@@ -171,11 +95,13 @@ class Boto3Api:
         self,
         *,
         region: str,
+        session: Session,
         tables: BaseClient,
         streams: BaseClient,
         threads: int = THREADS_DEFAULT,
     ) -> None:
         self._region = region
+        self._session = session
         self._tables = tables
         self._streams = streams
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix=f"dynamodb-{region}")
@@ -206,13 +132,41 @@ class Boto3Api:
             )
         except (botocore_errors.BotoCoreError, ValueError) as error:
             raise ConfigurationError(f"region {region}: {error}") from None
-        return cls(region=region, tables=tables, streams=streams, threads=threads)
+        return cls(region=region, session=session, tables=tables, streams=streams, threads=threads)
 
     @property
     def endpoint_url(self) -> str:
         """Where the table calls go."""
         url: str = self._tables.meta.endpoint_url
         return url
+
+    @property
+    def access(self) -> Access:
+        """Where and how the data plane is reached, for a client that is not botocore's."""
+        urls = [client.meta.endpoint_url for client in (self._tables, self._streams)]
+        bundle = self._session.get_config_variable("ca_bundle")
+        return Access(
+            region=self._tables.meta.region_name,
+            tables_url=urls[0],
+            streams_url=urls[1],
+            ca_bundle=str(bundle or get_cert_path(True)),
+            proxied=any(get_environ_proxies(url) for url in urls),
+            load_keys=self._load_keys,
+        )
+
+    def _load_keys(self) -> Keys:
+        """The keys of the moment; renews them when it is time, which may block."""
+        place = f"credentials in {self._region}"
+        try:
+            credentials = self._session.get_credentials()
+            if credentials is None:
+                raise botocore_errors.NoCredentialsError
+            keys = credentials.get_frozen_credentials()
+        except botocore_errors.ClientError as error:
+            raise refusal(error, "", place) from None
+        except (botocore_errors.BotoCoreError, ResponseParserError) as error:
+            raise _failed(error, place) from None
+        return Keys(keys.access_key or "", keys.secret_key or "", keys.token)
 
     async def call(self, operation: str, request: Mapping[str, Any]) -> dict[str, Any]:
         """Make one call. One that is cancelled goes on in its thread and may yet take effect."""
@@ -226,17 +180,16 @@ class Boto3Api:
         self._streams.close()
 
     def _call(self, operation: str, request: Mapping[str, Any]) -> dict[str, Any]:
-        client = self._streams if operation in _STREAM_OPERATIONS else self._tables
+        client = self._streams if operation in STREAM_OPERATIONS else self._tables
         try:
             response: dict[str, Any] = getattr(client, xform_name(operation))(**request)
         except botocore_errors.ClientError as error:
-            raise refusal(error, operation, _place(operation, request, self._region)) from None
+            raise refusal(error, operation, place_of(operation, request, self._region)) from None
         except (botocore_errors.BotoCoreError, ResponseParserError) as error:
-            raise _failed(error, _place(operation, request, self._region)) from None
+            raise _failed(error, place_of(operation, request, self._region)) from None
         headers = response.pop("ResponseMetadata", {}).get("HTTPHeaders", {})
         if not headers.get("content-type", "").startswith(JSON_TYPE):
-            place = _place(operation, request, self._region)
-            raise Transient(f"{place}: the answer is not DynamoDB's; is the endpoint another's?")
+            raise Transient(f"{place_of(operation, request, self._region)}: {NOT_DYNAMODBS}")
         return response
 
 
@@ -244,7 +197,7 @@ def _config(endpoint_url: str | None, threads: int) -> Config:
     """One call at a time per connection, made once.
 
     Parameters are not checked before a call: that takes a tenth of its CPU, requests are made in
-    one place, and what the service refuses becomes an error by the tables above all the same.
+    one place, and what the service refuses becomes an error by refusals.py all the same.
     """
     return Config(
         connect_timeout=CONNECT_TIMEOUT_S,
@@ -273,6 +226,7 @@ def _plain_session(profile: str | None = None) -> Session:
     """AWS_ENDPOINT_URL and its kin are ignored: they would send every region to one place."""
     session = Session(profile=profile)
     session.set_config_variable("ignore_configured_endpoint_urls", True)
+    ClockCorrection().register(session)
     return session
 
 
@@ -310,48 +264,19 @@ class _Role(CredentialProvider):
         )
 
 
-def _place(operation: str, request: Mapping[str, Any], region: str) -> str:
-    """Where a call went. An iterator names no table, so GetRecords says only the region."""
-    table = request.get("TableName") or ", ".join(request.get("RequestItems", ()))
-    if not table and "StreamArn" in request:
-        table = request["StreamArn"].partition("/")[2].partition("/")[0]
-    return f"{operation} on {table} in {region}" if table else f"{operation} in {region}"
-
-
 def refusal(error: botocore_errors.ClientError, operation: str, place: str) -> ReplicatorError:
-    """The error that the service's answer stands for.
-
-    A role is assumed in the midst of another call, and what STS refuses blames no item: what
-    counts is the operation that was answered.
-    """
+    """The error that the service's answer stands for."""
     response: Mapping[str, Any] = error.response
-    code = str(response.get("Error", {}).get("Code", "Unknown"))
-    if code == "ConditionalCheckFailedException":
-        return ConditionFailed(response.get("Item") or None)
-    answered = error.operation_name
-    within = answered if answered != operation else ""
-    kind = _kind(code, answered, response)
-    words = _words(response, code, answered)
-    return kind(": ".join(part for part in (place, within, code, words) if part))
-
-
-def _kind(code: str, operation: str, response: Mapping[str, Any]) -> type[ReplicatorError]:
-    if operation in _WRITES and code in _ERRORS_ON_WRITES:
-        return _ERRORS_ON_WRITES[code]
-    if operation in _SHARD_OPERATIONS and code in _ERRORS_ON_SHARDS:
-        return _ERRORS_ON_SHARDS[code]
-    if code in _ERRORS:
-        return _ERRORS[code]
-    status = response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
-    return Transient if status >= HTTPStatus.INTERNAL_SERVER_ERROR else Fatal
-
-
-def _words(response: Mapping[str, Any], code: str, operation: str) -> str:
-    """What may be repeated of AWS's own words."""
-    text = str(response.get("Error", {}).get("Message", ""))
-    if code in _MAY_QUOTE_ITEMS and operation in _WITH_ITEMS:
-        return next((opening for opening in _SAFE_OPENINGS if text.startswith(opening)), "")
-    return text[:ERROR_TEXT_MAX]
+    said = response.get("Error", {})
+    return refused(
+        code=str(said.get("Code", "Unknown")),
+        text=str(said.get("Message", "")),
+        status=response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0),
+        answered=error.operation_name,
+        item=response.get("Item"),
+        operation=operation,
+        place=place,
+    )
 
 
 def _failed(error: Exception, place: str) -> ReplicatorError:
@@ -362,3 +287,95 @@ def _failed(error: Exception, place: str) -> ReplicatorError:
     if isinstance(error, _CREDENTIALS):
         return Fatal(f"{place}: no usable credentials: {str(error)[:ERROR_TEXT_MAX]}")
     return Fatal(f"{place}: {name}")
+
+
+def event_source_mappings(
+    *,
+    region: str,
+    stream_arn: str,
+    endpoint_url: str | None = None,
+    profile: str | None = None,
+    role_arn: str | None = None,
+) -> list[dict[str, Any]]:
+    """The mappings of Lambda on a stream. An emulator's endpoint serves Lambda as well, or nobody.
+
+    Raises: ReplicatorError, also where that endpoint has no Lambda.
+    """
+    local = endpoint_url if is_loopback(urlsplit(endpoint_url or "").hostname or "") else None
+    session = _session(region, endpoint_url, profile, role_arn)
+    client = session.create_client(
+        "lambda", region_name=region, endpoint_url=local, config=_config(local, 1)
+    )
+    operation, place = "ListEventSourceMappings", f"ListEventSourceMappings in {region}"
+    try:
+        pages = client.get_paginator(xform_name(operation)).paginate(EventSourceArn=stream_arn)
+        return [mapping for page in pages for mapping in page.get("EventSourceMappings", ())]
+    except botocore_errors.ClientError as error:
+        raise refusal(error, operation, place) from None
+    except (botocore_errors.BotoCoreError, ResponseParserError) as error:
+        raise _failed(error, place) from None
+    finally:
+        client.close()
+
+
+CORRECTED = "v4-by-the-service's-clock"
+"""A name among botocore's kinds of signatures."""
+
+
+class ClockCorrection:
+    """How far the service's clock is ahead of this machine's, for all clients of one session."""
+
+    def __init__(self) -> None:
+        self._ahead_s = 0.0
+
+    def register(self, session: Session) -> None:
+        """Correct what the clients of a session sign, STS's among them; before any is made."""
+        session.register("choose-signer", self._choose)
+        session.register("needs-retry", self._mend)
+
+    def _choose(self, **said: Any) -> Any:
+        """Which signature a call is to have; None: the one that botocore has chosen."""
+        said["context"]["ahead_s"] = self._ahead_s
+        return CORRECTED if self._ahead_s and said["signature_version"] == "v4" else None
+
+    def _mend(self, **said: Any) -> Any:
+        """Seconds after which a call is made again; None: it is not.
+
+        Calls under way side by side are all refused for the clock, and the first of them sets it.
+        """
+        context = said["request_dict"]["context"]
+        unsigned = "timestamp" not in context
+        if said["response"] is None or said["attempts"] > 1 or unsigned:
+            return None
+        answer = said["response"][1]
+        code = str(answer.get("Error", {}).get("Code", ""))
+        date = answer.get("ResponseMetadata", {}).get("HTTPHeaders", {}).get("date", "")
+        signed_s = _time(context["timestamp"]).timestamp()
+        service_s = service_time_s(code, date, signed_s)
+        if service_s is None:
+            return None
+        ahead_s = context["ahead_s"] + service_s - signed_s
+        if abs(ahead_s - self._ahead_s) >= OFF_S_MIN:
+            self._ahead_s = ahead_s
+            region = context.get("client_region")
+            log.warning("clock.off", extra={"region": region, "ahead_s": round(ahead_s)})
+        return 0
+
+
+class CorrectedAuth(SigV4Auth):
+    """Signature Version 4 at the time that the service has."""
+
+    def canonical_request(self, request: AWSRequest) -> str:
+        """What is signed. The time is in it, and whatever is made later takes it from there."""
+        at = _time(request.context["timestamp"]) + timedelta(seconds=request.context["ahead_s"])
+        request.context["timestamp"] = at.strftime(SIGV4_TIMESTAMP)
+        del request.headers["X-Amz-Date"]
+        request.headers["X-Amz-Date"] = request.context["timestamp"]
+        return super().canonical_request(request)
+
+
+def _time(stamp: str) -> datetime:
+    return datetime.strptime(stamp, SIGV4_TIMESTAMP).replace(tzinfo=UTC)
+
+
+AUTH_TYPE_MAPS[CORRECTED] = CorrectedAuth  # botocore finds a signer by its name only

@@ -19,6 +19,21 @@ NEVER_AN_ENDPOINT = tuple(
 """Link-local addresses: hosts' metadata, credentials included. Source: EC2, instance metadata."""
 
 
+AWS_SUFFIXES = (
+    ".amazonaws.com",
+    ".amazonaws.com.cn",
+    ".amazonaws.eu",
+    ".api.aws",
+    ".api.amazonwebservices.com.cn",
+    ".c2s.ic.gov",
+    ".sc2s.sgov.gov",
+    ".cloud.adc-e.uk",
+    ".csp.hci.ic.gov",
+)
+"""Domains that only AWS gives names in, one or two for each partition. Source: botocore,
+endpoints.json and partitions.json, dnsSuffix and dualStackDnsSuffix."""
+
+
 def checked_endpoint(url: str) -> str:
     """`url`, if it is one that requests with data and signatures may be sent to.
 
@@ -38,6 +53,29 @@ def checked_endpoint(url: str) -> str:
     if parts.scheme == "http" and not is_loopback(host):
         raise ValueError(f"plain http is for loopback only; use https for {host}")
     return url
+
+
+def checked_collector(url: str) -> str:
+    """`url`, if metrics can be sent there. They hold names and figures, so http will do."""
+    parts = _parts(url)
+    if "@" in parts.netloc:
+        raise ValueError("takes no user or password; set OTEL_EXPORTER_OTLP_HEADERS instead")
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        example = "http://127.0.0.1:4318/v1/metrics"
+        raise ValueError(f'{url!r} is no collector; write it like "{example}"')
+    return url
+
+
+def host_of(url: str) -> str:
+    """The host of an endpoint, in lower case."""
+    return (_parts(url).hostname or "").rstrip(".")
+
+
+def needs_no_leave(url: str) -> bool:
+    """Whether data may go to an endpoint without the configuration naming its host: this machine
+    and AWS. A private name, a proxy or another vendor's engine has to be meant."""
+    host = host_of(url)
+    return is_loopback(host) or host.endswith(AWS_SUFFIXES)
 
 
 def is_loopback(host: str) -> bool:

@@ -9,6 +9,9 @@ Messages name regions, tables, operations and error codes, never an item's data 
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Iterable
+
 
 class ReplicatorError(Exception):
     """Base of every error this package raises on purpose."""
@@ -32,6 +35,15 @@ class Poison(ReplicatorError):
 
 class Fatal(ReplicatorError):
     """Nothing for this table can go on: access denied, table gone, key disabled."""
+
+
+class Malformed(Fatal):
+    """What is stored about one key cannot be read: nothing is done to that key until it is mended,
+    and to no other key is anything the matter."""
+
+
+class Keyless(Fatal):
+    """A stream record that does not say which item it is about: its change is known to be lost."""
 
 
 class IteratorExpired(ReplicatorError):
@@ -70,3 +82,13 @@ def spoken(error: BaseException) -> str:
         at = at.tb_next
     place = f" at {at.tb_frame.f_code.co_name}:{at.tb_lineno}" if at is not None else ""
     return f"{type(error).__name__}{place}"
+
+
+def suggestion(name: str, known: Iterable[str]) -> str:
+    """What to put after "unknown": the nearest known name, else all of them."""
+    names = sorted(known)
+    folded = {candidate.casefold(): candidate for candidate in names}
+    near = difflib.get_close_matches(name.casefold(), folded, n=1)
+    if near:
+        return f'did you mean "{folded[near[0]]}"?'
+    return f"known: {', '.join(names)}" if names else "none is defined"

@@ -8,11 +8,12 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from http import HTTPStatus
 from http.client import HTTPException
 from typing import Any
-from urllib.error import URLError
+from urllib.error import HTTPError, URLError
 from urllib.parse import urlsplit
-from urllib.request import ProxyHandler, build_opener
+from urllib.request import ProxyHandler, Request, build_opener
 
 from replicator.errors import ConfigurationError
 
@@ -39,15 +40,40 @@ class Report:
         return {"url": self.url, "status": self.status, "error": self.error}
 
 
-def inquire(url: str) -> Report:
-    """Ask the process at `url`. Raises: ConfigurationError if that is no URL of one."""
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ConfigurationError(f"--url: {url!r} is no URL; write it like http://127.0.0.1:8080")
-    opener = build_opener(ProxyHandler({}))
+def checked_url(url: str) -> str:
+    """`url`, if it is one that a process may be found at. Raises: ConfigurationError."""
     try:
-        with opener.open(f"{url.rstrip('/')}/api/status", timeout=ANSWER_WITHIN_S) as answer:
-            status = json.loads(answer.read(ANSWER_BYTES_MAX))
+        parts = urlsplit(url)
+        sound = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+    except ValueError:
+        sound = False
+    if not sound:
+        raise ConfigurationError(f"--url: {url!r} is no URL; write it like http://127.0.0.1:8080")
+    return url.rstrip("/")
+
+
+def ask(url: str, path: str, *, authorization: str | None = None, body: object = None) -> Any:
+    """The JSON at a path of a process. A body makes it a POST.
+
+    Raises: what urllib raises, OSErrors all of them; HTTPException; ValueError for no JSON.
+    """
+    headers = {} if authorization is None else {"Authorization": authorization}
+    data = None if body is None else json.dumps(body).encode()
+    if data is not None:
+        headers["Content-Type"] = "application/json"
+    opener = build_opener(ProxyHandler({}))
+    request = Request(f"{checked_url(url)}{path}", data=data, headers=headers)  # noqa: S310 - checked
+    with opener.open(request, timeout=ANSWER_WITHIN_S) as answer:
+        return json.loads(answer.read(ANSWER_BYTES_MAX))
+
+
+def inquire(url: str, *, authorization: str | None = None) -> Report:
+    """Ask the process at `url`. Raises: ConfigurationError if that is no URL of one."""
+    try:
+        status = ask(url, "/api/status", authorization=authorization)
+    except HTTPError as error:
+        remedy = "set http.token" if error.code == HTTPStatus.UNAUTHORIZED else "correct --url"
+        return Report(url=url, error=f"{url}: no status: {error.code} {error.reason}; {remedy}")
     except (URLError, HTTPException, TimeoutError, ConnectionError, ValueError) as error:
         reason = " ".join(str(getattr(error, "reason", error)).split())
         return Report(url=url, error=f"{url}: no status: {reason}; is `replicator run` running?")

@@ -12,10 +12,23 @@ from __future__ import annotations
 import json
 import logging
 import time
+import traceback
 from collections.abc import Mapping
 
 LEVELS = ("debug", "info", "warning", "error")
-LIBRARIES = ("asyncio", "boto3", "botocore", "urllib3", "uvicorn")
+LIBRARIES = (
+    "asyncio",
+    "boto3",
+    "botocore",
+    "distributed",
+    "opentelemetry",
+    "s3transfer",
+    "urllib3",
+    "uvicorn",
+)
+TOLD_BY_US = ("opentelemetry.exporter",)
+"""A collector that cannot be reached is told by exporting.py, once and in one line."""
+
 
 _OWN_ATTRIBUTES = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "taskName"}
 
@@ -28,6 +41,8 @@ def configure(*, level: str, as_json: bool) -> None:
     for name in LIBRARIES:
         logger = logging.getLogger(name)
         logger.setLevel(max(logging.WARNING, logging.getLogger().level))
+    for name in TOLD_BY_US:
+        logging.getLogger(name).setLevel(logging.CRITICAL)
 
 
 def fields_of(record: logging.LogRecord) -> Mapping[str, object]:
@@ -36,13 +51,14 @@ def fields_of(record: logging.LogRecord) -> Mapping[str, object]:
 
 
 class TextLines(logging.Formatter):
-    """`time LEVEL event field=value …`; an exception follows on lines of its own."""
+    """`time LEVEL event field=value …`; the way to an exception follows on lines of its own."""
 
     def format(self, record: logging.LogRecord) -> str:
         words = [_time(record), record.levelname, _one_line(record.getMessage())]
         words += [f"{name}={_text(value)}" for name, value in fields_of(record).items()]
         line = " ".join(words)
-        return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line
+        trace = _trace(record)
+        return f"{line}\n{trace}" if trace else line
 
 
 class JsonLines(logging.Formatter):
@@ -51,9 +67,23 @@ class JsonLines(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         line: dict[str, object] = {**fields_of(record), "time": _time(record)}
         line |= {"level": record.levelname, "event": record.getMessage()}
-        if record.exc_info:
-            line["traceback"] = self.formatException(record.exc_info)
+        trace = _trace(record)
+        if trace:
+            line["traceback"] = trace
         return json.dumps(line, default=str)
+
+
+def where(error: BaseException) -> str:
+    """An error nobody has foreseen: its type and the way to it, without its words, for they may
+    quote an item."""
+    lines = [line.rstrip() for line in traceback.format_tb(error.__traceback__)]
+    kind = f"{type(error).__module__}.{type(error).__qualname__}"
+    return "\n".join(["Traceback (most recent call last):", *lines, kind])
+
+
+def _trace(record: logging.LogRecord) -> str:
+    error = record.exc_info[1] if record.exc_info else None
+    return "" if error is None else where(error)
 
 
 def _time(record: logging.LogRecord) -> str:

@@ -140,6 +140,7 @@ class Mender:
                 repair=True,
                 settle_s=self.limits.settle_s,
                 read_units_per_s=self.settings.mending.read_units_per_s,
+                write_units_per_s=self.settings.mending.write_units_per_s,
             ),
             apis=apis,
             key_names=await key_names_of(self.settings, stats.table, apis),

@@ -33,7 +33,12 @@ def unpacked(data: bytes) -> Image:
         text = zlib.decompress(data)
     except zlib.error as error:
         raise ValueError(f"no packed image: {error}") from None
-    image: Image = json.loads(text, object_hook=_decoded)
+    try:
+        image = json.loads(text, object_hook=_decoded)
+    except RecursionError:
+        raise ValueError("no packed image: it is too deep") from None
+    if not isinstance(image, dict) or not all(isinstance(value, dict) for value in image.values()):
+        raise ValueError("no packed image: it is not one of attributes")
     return image
 
 

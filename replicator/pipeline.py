@@ -14,6 +14,7 @@ import logging
 
 from replicator.errors import ReplicatorError, spoken
 from replicator.parts import PipelineParts
+from replicator.pausing import Valve
 from replicator.session import Session
 from replicator.telemetry import PipelineState
 from replicator.writer import first_of
@@ -26,7 +27,13 @@ class Pipeline:
 
     def __init__(self, parts: PipelineParts) -> None:
         self._parts = parts
+        self._valve = Valve(parts)
         self.stats = parts.stats
+
+    @property
+    def parts(self) -> PipelineParts:
+        """What it is made of, for who reads otherwise than by polling (lambda_handler.py)."""
+        return self._parts
 
     async def run(self, stop: asyncio.Event) -> None:
         """Replicate until `stop` is set; then drain and checkpoint."""
@@ -34,13 +41,25 @@ class Pipeline:
         while not stop.is_set():
             session = Session(self._parts)
             try:
-                await session.run(stop)
+                await self._run(session, stop)
             except* Exception as group:  # noqa: BLE001 - reported, and begun again
                 failures = 0 if session.made_progress else failures + 1
                 self._failed(group.exceptions[0])
-            if not stop.is_set():
-                await self._pause(stop, failures)
+            if not (stop.is_set() or self._valve.shut):
+                await self._wait(stop, failures)
         self.stats.state = PipelineState.STOPPED
+
+    async def _run(self, session: Session, stop: asyncio.Event) -> None:
+        """Run a session until it is stopped, fails, or every link is paused."""
+        await self._valve.look()
+        await self._valve.wait_open(stop)
+        if stop.is_set():
+            return
+        halt = asyncio.Event()
+        async with asyncio.TaskGroup() as group:
+            watching = group.create_task(self._valve.watch(stop, halt))
+            await session.run(halt)
+            watching.cancel()
 
     def _failed(self, error: BaseException) -> None:
         while isinstance(error, BaseExceptionGroup):
@@ -59,7 +78,7 @@ class Pipeline:
             },
         )
 
-    async def _pause(self, stop: asyncio.Event, failures: int) -> None:
+    async def _wait(self, stop: asyncio.Event, failures: int) -> None:
         limits = self._parts.limits
         grown_s = limits.restart_base_s * 2.0 ** min(failures, 10)
         pause_s = min(limits.restart_max_s, grown_s) * self._parts.rng.uniform(0.5, 1.0)

@@ -28,6 +28,7 @@ from replicator.records import (
     Gap,
     Page,
     Parked,
+    ParkedNote,
     StreamDescription,
     TrimHorizon,
 )
@@ -96,14 +97,18 @@ class StreamSource(Protocol):
     async def records(self, iterator: str, limit: int) -> Page: ...
 
 
-class Checkpoints(Protocol):
-    """Where the positions of a region's streams are kept."""
+class Positions(Protocol):
+    """Where positions in a region's streams are kept."""
 
     async def load(self, table: str, source: str) -> list[Checkpoint]: ...
 
     async def save(self, checkpoint: Checkpoint) -> None:
         """Store a position; one that lies behind the stored one changes nothing."""
         ...
+
+
+class Checkpoints(Positions, Protocol):
+    """The positions from which a region's streams are read on, and until when all was done."""
 
     async def note_read(self, table: str, source: str, read_us: int) -> None:
         """Write down until when everything had been read, also where nothing was written."""
@@ -121,8 +126,22 @@ class Quarantine(Protocol):
         """Keep a change; an older version of the same key and target gives way to it."""
         ...
 
-    async def load(self, table: str) -> list[Parked]:
-        """The parked changes of a table, from every source."""
+    async def notes(self, table: str) -> list[ParkedNote]:
+        """What is parked of a table, from every source, without what it holds."""
+        ...
+
+    async def remove(self, parked: ParkedNote) -> bool:
+        """Take out a change that is dealt with; False when a newer one has replaced it."""
+        ...
+
+
+class Presence(Protocol):
+    """Where it is written down which process reads a source."""
+
+    instance: str
+
+    async def announce(self, table: str, source: str, now_us: int) -> str | None:
+        """Write down that this instance does; returns the name that stood there."""
         ...
 
 
@@ -132,3 +151,11 @@ class Gaps(Protocol):
     async def report(self, gap: Gap) -> None: ...
 
     async def load(self, table: str, source: str) -> list[Gap]: ...
+
+
+class Pauses(Protocol):
+    """Where it is written down which links a person has paused."""
+
+    async def load(self, table: str, source: str) -> dict[str, int]:
+        """The targets whose link is paused, and since when, in microseconds."""
+        ...

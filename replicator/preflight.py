@@ -21,6 +21,7 @@ from replicator.ports import Api
 from replicator.records import Mode, TableDescription, ViewType
 from replicator.settings import Settings, TableSettings
 from replicator.table import describe_table
+from replicator.view import wrong_view
 
 ANSWER_WITHIN_S = 8.0
 """For all answers of one region together: a person is waiting."""
@@ -226,7 +227,11 @@ def _of_table(
         if isinstance(description, Check):
             yield description
             continue
-        model = model or (region, description)
+        if model is None:
+            model = (region, description)
+            wrong_filter = wrong_view(table.view, table.mode, table.marker, description.key_schema)
+            if wrong_filter is not None:
+                yield _failed(f"table {name}", wrong_filter)
         subject = table_subject(settings, name, region)
         wrong = [
             _wrong_state(table, description),

@@ -119,6 +119,7 @@ class StreamReader:
         self._describing = asyncio.Lock()
         self._descriptions = 0
         self._behind: set[str] = set()
+        self._childless = 0
         self._over = asyncio.Event()
         self._stopping = False
 
@@ -143,9 +144,22 @@ class StreamReader:
         return frozenset(self._behind)
 
     @property
+    def unattended(self) -> frozenset[str]:
+        """The open shards that no task reads; none in good health."""
+        return frozenset(shard for shard in self._lineage.opened_shards if self._is_idle(shard))
+
+    def _is_idle(self, shard: str) -> bool:
+        return not self._stopping and shard not in self._tasks
+
+    @property
     def caught_up(self) -> bool:
         """Whether the last answer of every shard that may be read held no records."""
         return self._descriptions > 0 and not self._behind and not self._lineage.waiting_shards
+
+    @property
+    def waiting_shards(self) -> int:
+        """How many shards are known that may not be read yet: their parents are not at an end."""
+        return self._lineage.waiting_shards
 
     @property
     def last_poll_s(self) -> float | None:
@@ -158,6 +172,21 @@ class StreamReader:
         if None not in self._answered_s:
             return None
         return min(at for shard, at in self._answered_s.items() if shard not in self._handing_on)
+
+    @property
+    def last_read_s(self) -> float | None:
+        """The same by the shards alone, which are asked far more often than they are listed.
+
+        A list counts only where it is owed: when a shard has ended, until its children are known.
+        """
+        answers = [
+            at
+            for shard, at in self._answered_s.items()
+            if shard is not None and shard not in self._handing_on
+        ]
+        if self._childless or not answers:
+            return self.last_poll_s
+        return min(answers)
 
     async def run(self, stop: asyncio.Event) -> None:
         """Read until `stop` is set, or a stream that was turned off is read to its end; once.
@@ -193,7 +222,8 @@ class StreamReader:
                 self._on_error(name, error)
                 raise
 
-        task = self._tasks[name] = self._group.create_task(watched())
+        called = f"reader:{name or 'stream'}"
+        task = self._tasks[name] = self._group.create_task(watched(), name=called)
         task.add_done_callback(lambda _: self._tasks.pop(name))
 
     async def _discover(self) -> None:
@@ -267,7 +297,7 @@ class StreamReader:
         shard, source = reading.shard, self._source
         if reading.iterator is None:
             ask = partial(source.iterator, shard, reading.position)
-            reading.iterator = await self._ask(shard, ask)
+            reading.iterator = await self._ask(shard, ask, reads=False)
         limit = self._limits.page_records_max
         return await self._ask(shard, partial(source.records, reading.iterator, limit))
 
@@ -288,16 +318,24 @@ class StreamReader:
         self._recovered(shard)
         self._behind.discard(shard)
         del self._answered_s[shard]
+        self._childless += 1
         self._lineage.ended(shard)
         self._on_ended(shard)
         self._open_ready()
         if not self._stopping:
             await self._describe()
+            self._childless -= 1
 
-    async def _ask(self, shard: str | None, call: Callable[[], Awaitable[T]]) -> T:
-        """Make a call until it is answered. Raises what is not Transient."""
+    async def _ask(
+        self, shard: str | None, call: Callable[[], Awaitable[T]], *, reads: bool = True
+    ) -> T:
+        """Make a call until it is answered. Raises what is not Transient.
+
+        `reads`: its answer tells what there was. An iterator is a place, and tells nothing.
+        """
         failures = 0
         while True:
+            asked_s = self._clock.monotonic_s()
             try:
                 answer = await call()
             except Transient as error:
@@ -305,7 +343,8 @@ class StreamReader:
                 await self._sleep(self._backoff_s(failures))
                 failures += 1
             else:
-                self._answered_s[shard] = self._clock.monotonic_s()
+                if reads:
+                    self._answered_s[shard] = asked_s  # what came since may not be in the answer
                 self._recovered(shard)
                 return answer
 

@@ -6,7 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from conflict.operations import Image, Key
+from conflict.operations import AttributeValue, Image, Key
+from conflict.origin import Nature
+from conflict.values import value
 from conflict.version import Version
 
 
@@ -41,13 +43,22 @@ class TtlDeletes(StrEnum):
     IGNORE = "ignore"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+class HeartbeatPlace(StrEnum):
+    """Where heartbeats are written."""
+
+    CONTROL = "control"
+    TABLE = "table"
+    OFF = "off"
+
+
+@value(frozen=True, slots=True, kw_only=True)
 class Record:
     """One stream record as read, marker still inside the images.
 
     `created_us` is ApproximateCreationDateTime in microseconds UTC. `ttl` tells a delete by the
     time-to-live service (userIdentity dynamodb.amazonaws.com). `event` is None for a name this
-    version does not know; the images decide then.
+    version does not know; the images decide then. `size_bytes` is what its images take, by the
+    stream's own word or as they came, 0 where that was not told.
     """
 
     sequence: int
@@ -57,6 +68,24 @@ class Record:
     old: Image | None = None
     new: Image | None = None
     ttl: bool = False
+    size_bytes: int = 0
+
+
+def weight(record: Record) -> int:
+    """What a record takes in memory, about, in bytes of its wire form."""
+    return record.size_bytes or sum(map(_weight, (record.keys, record.old, record.new)))
+
+
+def _weight(value: object) -> int:
+    match value:
+        case str() | bytes():
+            return len(value)
+        case Mapping():
+            return sum(len(name) + _weight(inner) for name, inner in value.items())
+        case list() | tuple():
+            return sum(map(_weight, value))
+        case _:
+            return 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,8 +132,28 @@ class Finished:
     """The shard was read to its end and all of its records are settled."""
 
 
+def covers(position: After | Finished | None, end: After | Finished) -> bool:
+    """Whether a shard that has got to `position` (None: nowhere) has got as far as `end`."""
+    match position:
+        case None:
+            return False
+        case After(sequence):
+            return isinstance(end, After) and sequence >= end.sequence
+        case Finished():
+            return True
+
+
 Position = TrimHorizon | After | Finished
 """How far a shard is settled: what a checkpoint says."""
+
+
+def further(one: After | Finished | None, other: After | Finished) -> After | Finished:
+    """The position that lies further on; None lies before all."""
+    if one is None or isinstance(other, Finished):
+        return other
+    if isinstance(one, Finished) or one.sequence >= other.sequence:
+        return one
+    return other
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,22 +168,41 @@ class Checkpoint:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Parked:
-    """A change that can never be applied as it is, kept by key.
-
-    `target` is the region that refused it. `image` is None for a delete, and where the image left
-    no room in the row for the rest (`image_omitted`): it must then be read from the source.
-    """
+class ParkedNote:
+    """What is said of a parked change without its content. `target` is the region that refused it:
+    another one, or the source itself where the change could not be settled at home."""
 
     table: str
     source: str
     target: str
     key: Key
     version: Version
-    image: Image | None
     reason: str
     parked_us: int
+
+    @property
+    def at_home(self) -> bool:
+        """Whether the source itself refused it."""
+        return self.target == self.source
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parked(ParkedNote):
+    """A change that can never be applied as it is, kept by key.
+
+    `image` is None for a delete, and where the image left no room in the row for the rest
+    (`image_omitted`): it must then be read from the source.
+
+    So that a change that was refused at home can be made again: its `nature` (None where nothing
+    could be made of its record), the `marker` that it carried, and `earliest_us`, the earliest time
+    after all that it is known to have overwritten.
+    """
+
+    image: Image | None
     image_omitted: bool = False
+    nature: Nature | None = None
+    marker: AttributeValue | None = None
+    earliest_us: int = -1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -153,6 +221,7 @@ class Gap:
 
 
 WHOLE_STREAM = "*"
+"""Stands in the place of a shard where all of them are meant."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

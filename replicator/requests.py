@@ -25,7 +25,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any, TypeAlias, assert_never
+from typing import Any, TypeAlias, assert_never, cast
 
 from conflict.operations import (
     Absent,
@@ -42,7 +42,9 @@ from conflict.operations import (
     Put,
     Stamp,
 )
+from replicator.images import joined, parted
 from replicator.records import EventName, Page, Record
+from replicator.text_records import TextRecord, image_of
 
 Wire: TypeAlias = dict[str, Any]
 """A request or a response of the API, in the shapes of its reference."""
@@ -51,8 +53,12 @@ GUARD_ATTRIBUTES_MAX = 100
 """Attributes that a guard names. With more, an expression would pass 4 KB or 300 operators.
 Source: Developer Guide, "Quotas in Amazon DynamoDB", expression parameters."""
 
+OLDER = "#m < :order"
 _FAILURE = {"ReturnValuesOnConditionCheckFailure": "ALL_OLD"}
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+NO_KEYS: Image = {}
+"""Of a record that states none: its images may tell them (transformer.py)."""
+
 _EVENTS = {event.value: event for event in EventName}
 
 
@@ -110,17 +116,16 @@ class TableRequests:
         return batch_get_request(self.table, [key.attributes for key in keys])
 
     def join(self, item: Item) -> Wire:
-        """The wire form of an item: the marker among its attributes."""
+        """The wire form of an item: the marker among its attributes. To be read only."""
         if item.marker is None:
-            return dict(item.image)
-        return {**item.image, self.marker: item.marker}
+            return cast("Wire", item.image)
+        return cast("Wire", joined(item.image, self.marker, item.marker))
 
     def split(self, wire: Mapping[str, AttributeValue] | None) -> Item | None:
         """The item that a wire form states, the marker beside its image; None for no item."""
         if not wire:
             return None
-        image = {name: value for name, value in wire.items() if name != self.marker}
-        return Item(image, wire.get(self.marker))
+        return Item(*parted(wire, self.marker))
 
     def done(self, response: Wire) -> Outcome:
         """The outcome of a write whose condition held."""
@@ -131,6 +136,13 @@ class TableRequests:
         return Outcome(False, self.split(standing))
 
     def _condition(self, expected: Expected, guard: Guard | None = None) -> Wire:
+        if isinstance(expected, Older) and guard is None:  # the common way
+            return {
+                "ConditionExpression": OLDER,
+                "ExpressionAttributeNames": {"#m": self.marker},
+                "ExpressionAttributeValues": {":order": {"S": expected.than.order_text}},
+                **_FAILURE,
+            }
         names: dict[str, str] = {}
         values: dict[str, AttributeValue] = {}
         terms = self._expected_terms(expected, names, values)
@@ -161,7 +173,7 @@ class TableRequests:
                 return ["#m = :m"]
             case Older():
                 names["#m"], values[":order"] = self.marker, {"S": expected.than.order_text}
-                return ["#m < :order"]
+                return [OLDER]
             case _:
                 assert_never(expected)
 
@@ -194,21 +206,47 @@ def page(response: Wire) -> Page:
     )
 
 
-def record(raw: Mapping[str, Any]) -> Record:
-    """One stream record, as the client library or a Lambda event presents it.
+def record(raw: Mapping[str, Any] | TextRecord) -> Record:
+    """One stream record, as the client library, a Lambda event or the lean plane presents it.
 
     Of a Lambda event the binaries must have been decoded before: there they are base64 text.
     """
+    if isinstance(raw, TextRecord):
+        return _record_of_text(raw)
     change = raw["dynamodb"]
     return Record(
         sequence=int(change["SequenceNumber"]),
         created_us=microseconds(change["ApproximateCreationDateTime"]),
         event=_EVENTS.get(raw.get("eventName", "")),
-        keys=change["Keys"],
+        keys=change.get("Keys") or NO_KEYS,
         old=change.get("OldImage"),
         new=change.get("NewImage"),
         ttl=_by_time_to_live(raw.get("userIdentity")),
+        size_bytes=change.get("SizeBytes") or 0,
     )
+
+
+def _record_of_text(raw: TextRecord) -> Record:
+    change = raw.change
+    new, old = bytes(change.new), bytes(change.old)  # copies: the page itself is not to be kept
+    return Record(
+        sequence=int(change.sequence),
+        created_us=round(change.created_s * 1_000_000),
+        event=_EVENTS.get(raw.event or ""),
+        keys=change.keys or NO_KEYS,
+        old=image_of(old),
+        new=image_of(new),
+        ttl=raw.identity is not None and _by_time_to_live(raw.identity),
+        size_bytes=len(new) + len(old),
+    )
+
+
+def sequence_text(raw: Mapping[str, Any] | TextRecord) -> str:
+    """The sequence number of a stream record as it is written there."""
+    if isinstance(raw, TextRecord):
+        return raw.change.sequence
+    text: str = raw["dynamodb"]["SequenceNumber"]
+    return text
 
 
 def microseconds(time: datetime | float) -> int:

@@ -10,20 +10,36 @@ import asyncio
 import logging
 import os
 import signal
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import ExitStack
+from dataclasses import asdict
+from functools import partial
 from typing import Any
 
-from replicator import __version__
+from replicator import __version__, loop
 from replicator.clock import SystemClock
-from replicator.compose import build_pipeline, pipeline_stats
-from replicator.dashboard.app import create_app, listen, serve_on
-from replicator.dynamodb import Boto3Api
+from replicator.compose import build_pipeline, heart, ledger, paces_of, pipeline_stats
+from replicator.dashboard.access import Access
+from replicator.dashboard.app import create_app
+from replicator.dashboard.serving import listen, serve_on
+from replicator.dashboard.switch import LocalSwitch
 from replicator.errors import ReplicatorError, spoken
+from replicator.exporting import Metrics, Push, otlp_pusher
+from replicator.handover.across import Noter
+from replicator.ledger import Conflict, Ledger, newest_conflicts
 from replicator.mending import Mender
+from replicator.pace import Paces
+from replicator.parts import unnoted
+from replicator.plane import open_region
 from replicator.ports import Api, Clock
 from replicator.settings import Settings
-from replicator.telemetry import PipelineState, PipelineStats, overall
+from replicator.telemetry import (
+    PipelineState,
+    PipelineStats,
+    exposure_by_region,
+    overall,
+)
+from replicator.watchdog import Watchdog
 from replicator.writer import first_of
 
 log = logging.getLogger(__name__)
@@ -37,21 +53,14 @@ def run_service(settings: Settings, sources: frozenset[str], port: int | None) -
     """Replicate out of the named regions until a signal says stop; returns the exit status."""
     with ExitStack() as opened:
         apis = _open_regions(settings, sources, opened)
-        return asyncio.run(_run(settings, sources, apis, port or settings.http.port))
+        return loop.run(_run(settings, sources, apis, port or settings.http.port))
 
 
 def _open_regions(settings: Settings, sources: frozenset[str], opened: ExitStack) -> dict[str, Api]:
     apis: dict[str, Api] = {}
     tables = [table for table in settings.tables.values() if sources & set(table.sources)]
     for name in dict.fromkeys(region for table in tables for region in table.members):
-        region = settings.regions[name]
-        api = Boto3Api.open(
-            region=region.aws_region,
-            endpoint_url=region.endpoint_url,
-            profile=region.profile,
-            role_arn=region.role_arn,
-            threads=settings.writer.concurrency,
-        )
+        api = open_region(settings, name)
         opened.callback(api.close)
         apis[name] = api
     return apis
@@ -60,6 +69,7 @@ def _open_regions(settings: Settings, sources: frozenset[str], opened: ExitStack
 async def _run(
     settings: Settings, sources: frozenset[str], apis: Mapping[str, Api], port: int
 ) -> int:
+    asyncio.get_running_loop().set_exception_handler(_told)
     stop = _stop_on_signals()
     listener = listen(settings.http.host, port)
     pipelines = [
@@ -68,29 +78,73 @@ async def _run(
         for source in entry.sources
         if source in sources
     ]
-    snapshot = _snapshot(pipelines, SystemClock())
+    paces = paces_of(settings)
+    ledgers = {region: ledger(settings, region, apis[region]) for region in sorted(sources)}
+    snapshot = _snapshot(pipelines, ledgers, SystemClock())
+    metrics = Metrics(document=snapshot, pipelines=pipelines, instance=f"{os.getpid()}")
+    push = _push(settings, metrics)
+    access = Access(host=settings.http.host, names=settings.http.names, token=settings.http.secret)
+    app = create_app(
+        lambda: {**snapshot(), "telemetry": {"otlp": push and push.document}},
+        access=access,
+        conflicts=partial(newest_conflicts, ledgers, pipelines),
+        metrics=metrics.prometheus,
+        switch=LocalSwitch(settings=settings, apis=apis, access=access, clock=SystemClock()),
+    )
     log.info("run.started", extra={"pipelines": len(pipelines), "port": port})
     async with asyncio.TaskGroup() as group:
         server_stop = asyncio.Event()
-        group.create_task(serve_on(create_app(snapshot), listener, server_stop))
+        group.create_task(serve_on(app, listener, server_stop))
         async with asyncio.TaskGroup() as working:
-            for stats in pipelines:
-                working.create_task(_replicate(settings, apis, stats, stop))
+            tasks: dict[int, asyncio.Task[None]] = {}
+            for index, stats in enumerate(pipelines):
+                note = ledgers[stats.source].note
+                replicating = _replicate(settings, apis, stats, stop, note, paces)
+                tasks[index] = working.create_task(replicating)
+            watchdog = Watchdog(
+                pipelines=pipelines,
+                tasks=lambda: tasks,
+                clock=SystemClock(),
+                sleep=asyncio.sleep,
+            )
+            working.create_task(watchdog.run(stop))
+            for each in ledgers.values():
+                working.create_task(beside("ledger", each.run, stop))
+            if push is not None:
+                working.create_task(beside("otlp", push.run, stop))
+            for beating in (heart(settings, apis, stats) for stats in pipelines):
+                if beating is not None:
+                    working.create_task(beside("heartbeat", beating.run, stop))
             if settings.mending.enabled:
                 mender = Mender(settings=settings, apis=apis, pipelines=pipelines)
                 working.create_task(mender.run(stop))
+            noter = Noter(
+                apis=apis,
+                control_table=settings.control_table,
+                pipelines=pipelines,
+                clock=SystemClock(),
+                sleep=asyncio.sleep,
+            )
+            working.create_task(noter.run(stop))
+        for each in ledgers.values():  # the last decisions were made while pipelines drained
+            await each.write_rest()
         server_stop.set()
     log.info("run.stopped", extra={"pipelines": len(pipelines)})
     return 0
 
 
 async def _replicate(
-    settings: Settings, apis: Mapping[str, Api], stats: PipelineStats, stop: asyncio.Event
+    settings: Settings,
+    apis: Mapping[str, Api],
+    stats: PipelineStats,
+    stop: asyncio.Event,
+    note_conflict: Callable[[Conflict], None] = unnoted,
+    paces: Paces | None = None,
 ) -> None:
     """Build a pipeline, as soon as its source can be reached, and run it until `stop`."""
     while not stop.is_set():
         try:
-            pipeline = await build_pipeline(settings, apis, stats)
+            pipeline = await build_pipeline(settings, apis, stats, note_conflict, paces)
         except ReplicatorError as error:
             stats.state, stats.session_error = PipelineState.RETRYING, spoken(error)
             fields = {"table": stats.table, "region": stats.source, "error": spoken(error)}
@@ -98,6 +152,12 @@ async def _replicate(
             await first_of(asyncio.sleep(REBUILD_S), stop.wait())
         else:
             await pipeline.run(stop)
+
+
+def _told(_: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """What nobody awaited has failed: told by its type, for its words may quote an item."""
+    error = context.get("exception")
+    log.error("loop.failed", extra={"error": spoken(error) if error else context["message"]})
 
 
 def _stop_on_signals() -> asyncio.Event:
@@ -109,13 +169,41 @@ def _stop_on_signals() -> asyncio.Event:
         log.info("run.stopping")
         stop.set()
 
-    loop = asyncio.get_running_loop()
+    running = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, on_signal)
+        running.add_signal_handler(number, on_signal)
     return stop
 
 
-def _snapshot(pipelines: list[PipelineStats], clock: Clock) -> Callable[[], dict[str, Any]]:
+def _push(settings: Settings, metrics: Metrics) -> Push | None:
+    """The push of metrics that the settings ask for."""
+    telemetry = settings.telemetry
+    if telemetry.otlp_endpoint is None:
+        return None
+    return Push(
+        metrics=metrics,
+        pusher=partial(otlp_pusher, telemetry.otlp_endpoint),
+        endpoint=telemetry.otlp_endpoint,
+        interval_s=telemetry.otlp_interval_s,
+        sleep=asyncio.sleep,
+    )
+
+
+async def beside(
+    what: str, work: Callable[[asyncio.Event], Awaitable[None]], stop: asyncio.Event
+) -> None:
+    """Keep something going that replication does not depend on, and that must not end it."""
+    while not stop.is_set():
+        try:
+            await work(stop)
+        except Exception as error:  # noqa: BLE001 - reported, and begun again
+            log.error("beside.failed", extra={"what": what, "error": spoken(error)})  # noqa: TRY400
+            await first_of(asyncio.sleep(REBUILD_S), stop.wait())
+
+
+def _snapshot(
+    pipelines: list[PipelineStats], ledgers: Mapping[str, Ledger], clock: Clock
+) -> Callable[[], dict[str, Any]]:
     started_us = clock.now_us()
 
     def snapshot() -> dict[str, Any]:
@@ -127,6 +215,8 @@ def _snapshot(pipelines: list[PipelineStats], clock: Clock) -> Callable[[], dict
             "started_us": started_us,
             "now_us": now_us,
             "state": overall(documents),
+            "exposure": exposure_by_region(documents),
+            "ledger": {region: asdict(each.stats) for region, each in ledgers.items()},
             "pipelines": documents,
         }
 

@@ -5,23 +5,35 @@ entries claim one physical table, and no endpoint is one that data must not be s
 the regions can tell (is the table there, has it a stream?) is the matter of preflight.py. Unknown
 keys are refused, since a key that is misspelt and ignored is a setting that silently does not hold.
 
-This module must not know where the values come from: files, environment and the wording of
-pydantic's complaints are configuration.py's.
+What is wrong about several keys together is soundness.py's. This module must not know where the
+values come from: files, environment and the wording of pydantic's complaints are
+configuration.py's.
 """
 
 from __future__ import annotations
 
-import difflib
 import re
-from collections.abc import Iterable, Iterator, Mapping
-from typing import Annotated, Any, Self, TypeAlias
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import Annotated, Any, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    field_validator,
+    model_validator,
+)
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from conflict.version import ORIGIN_PATTERN
-from replicator.endpoints import checked_endpoint, is_loopback
-from replicator.records import Mode, TtlDeletes
+from replicator.endpoints import checked_collector, checked_endpoint
+from replicator.records import HeartbeatPlace, Mode, TtlDeletes
+from replicator.soundness import Findings, contradictions
+from replicator.view import View
+from replicator.where import Where, parse_where
 
 AWS_REGION_PATTERN = r"[a-z]{2,4}(-[a-z]+)+-[0-9]{1,2}"
 """us-east-1, us-gov-west-1, eusc-de-east-1."""
@@ -32,49 +44,34 @@ TABLE_NAME_PATTERN = r"[A-Za-z0-9_.-]{3,255}"
 ROLE_ARN_PATTERN = r"arn:aws[a-z-]*:iam::[0-9]{12}:role/[\x21-\x7e]{1,512}"
 """Source: API_AssumeRole, RoleArn."""
 
+HOST_PATTERN = r"[a-z0-9:][a-z0-9.:-]{0,254}"
+"""A name or an address without brackets; which of them are no endpoint is endpoints.py's."""
+
 ATTRIBUTE_NAME_BYTES_MAX = 255
 """The strictest limit on an attribute's name, that of a key. Source: Quotas, attribute names."""
 
 
-Finding: TypeAlias = tuple[tuple[str, ...], str]
-"""The path of a key, and what is wrong with it."""
+TOKEN_CHARACTERS_MIN, TOKEN_CHARACTERS_MAX = 16, 512
 
 
-REGIONS_MIN = 2
-"""Between fewer there is nothing to replicate."""
-
-
-class Findings(ValueError):
-    """Several findings at once."""
-
-    def __init__(self, found: Iterable[Finding]) -> None:
-        self.found = tuple(found)
-        super().__init__("; ".join(f"{'.'.join(path)}: {text}" for path, text in self.found))
-
-
-def suggestion(name: str, known: Iterable[str]) -> str:
-    """What to put after "unknown": the nearest known name, else all of them."""
-    names = sorted(known)
-    folded = {candidate.casefold(): candidate for candidate in names}
-    near = difflib.get_close_matches(name.casefold(), folded, n=1)
-    if near:
-        return f'did you mean "{folded[near[0]]}"?'
-    return f"known: {', '.join(names)}" if names else "none is defined"
-
-
-def _checked_loopback(host: str) -> str:
-    if not is_loopback(host):
-        raise ValueError(
-            f"{host!r} is open to others, and this version has no access token; use 127.0.0.1 and "
-            "reach it through a tunnel"
-        )
-    return host
+def _checked_token(token: SecretStr) -> SecretStr:
+    value = token.get_secret_value()
+    if not TOKEN_CHARACTERS_MIN <= len(value) <= TOKEN_CHARACTERS_MAX:
+        raise ValueError(f"a token has {TOKEN_CHARACTERS_MIN} to {TOKEN_CHARACTERS_MAX} characters")
+    if re.fullmatch(r"[\x21-\x7e]+", value) is None:
+        raise ValueError("a token has ASCII letters, digits and signs only")
+    return token
 
 
 def _checked_marker(name: str) -> str:
     if not 1 <= len(name.encode()) <= ATTRIBUTE_NAME_BYTES_MAX:
         raise ValueError(f"an attribute's name has 1 to {ATTRIBUTE_NAME_BYTES_MAX} bytes")
     return name
+
+
+def _checked_where(text: str) -> str:
+    parse_where(text)
+    return text
 
 
 def _form(pattern: str, remedy: str) -> AfterValidator:
@@ -89,8 +86,10 @@ def _form(pattern: str, remedy: str) -> AfterValidator:
 
 
 Endpoint = Annotated[str, AfterValidator(checked_endpoint)]
-LoopbackHost = Annotated[str, AfterValidator(_checked_loopback)]
+CollectorUrl = Annotated[str, AfterValidator(checked_collector)]
+Token = Annotated[SecretStr, AfterValidator(_checked_token)]
 AttributeName = Annotated[str, AfterValidator(_checked_marker)]
+WhereText = Annotated[str, AfterValidator(_checked_where)]
 RegionName = Annotated[
     str, _form(ORIGIN_PATTERN, "no region's name; use up to 64 letters, digits, '.', '_', '-'")
 ]
@@ -99,6 +98,9 @@ AwsRegion = Annotated[
 ]
 TableName = Annotated[
     str, _form(TABLE_NAME_PATTERN, "no table's name; use 3 to 255 letters, digits, '.', '_', '-'")
+]
+HostName = Annotated[
+    str, _form(HOST_PATTERN, 'no host; write it like "dynamodb.internal", in lower case')
 ]
 RoleArn = Annotated[
     str, _form(ROLE_ARN_PATTERN, 'no role; write it like "arn:aws:iam::123456789012:role/name"')
@@ -127,6 +129,18 @@ class TableSettings(_Section):
     names: Mapping[str, TableName] = Field(default_factory=dict)
     ttl_deletes: TtlDeletes = TtlDeletes.REPLICATE
     marker: AttributeName = "_replicator"
+    where: WhereText | None = None
+    """Which items are replicated, see where.py; all if left out."""
+    without: frozenset[AttributeName] = frozenset()
+    rename: Mapping[AttributeName, AttributeName] = Field(default_factory=dict)
+    write_rate: Annotated[float, Field(gt=0, le=10_000_000)] | None = None
+    """Write units a second into each of its regions, from one process; no bound if left out."""
+
+    @property
+    def view(self) -> View:
+        """What the copies hold of the items."""
+        where: Where | None = None if self.where is None else parse_where(self.where)
+        return View(where=where, without=self.without, rename=self.rename)
 
     @property
     def mode(self) -> Mode:
@@ -150,16 +164,31 @@ class TableSettings(_Section):
 
 
 class HttpSettings(_Section):
-    """Where the status page of `run` is served."""
+    """Where the page of `run` is served, and who may use it."""
 
-    host: LoopbackHost = "127.0.0.1"
+    host: Annotated[str, Field(min_length=1, max_length=255)] = "127.0.0.1"
     port: Annotated[int, Field(ge=1, le=65_535)] = 8080
+    token: Token | None = None
+    """Asked for before anything is changed, and off loopback before anything is shown."""
+
+    names: tuple[Annotated[str, Field(min_length=1, max_length=255)], ...] = ()
+    """Further names under which the page is asked for, off loopback."""
 
     @property
     def url(self) -> str:
         """Where the page is found."""
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"http://{host}:{self.port}"
+
+    @property
+    def authorization(self) -> str | None:
+        """The header that a request to a page carries."""
+        return None if self.token is None else f"Bearer {self.token.get_secret_value()}"
+
+    @property
+    def secret(self) -> str | None:
+        """The token in clear, for comparing and for sending."""
+        return None if self.token is None else self.token.get_secret_value()
 
 
 class ReaderSettings(_Section):
@@ -172,14 +201,30 @@ class ReaderSettings(_Section):
     """How often shards are listed anew, besides whenever one ends."""
 
 
+class ClientPlane(StrEnum):
+    """By what the calls that every record needs are made."""
+
+    LEAN = "lean"
+    BOTOCORE = "botocore"
+
+
+class ClientSettings(_Section):
+    """How DynamoDB is called."""
+
+    plane: ClientPlane = ClientPlane.LEAN
+
+
 class WriterSettings(_Section):
     """How much work may be under way."""
 
-    concurrency: Annotated[int, Field(ge=1, le=1_024)] = 32
+    concurrency: Annotated[int, Field(ge=1, le=4_096)] = 256
     """Writes in flight per target region."""
 
     unsettled_records_max: Annotated[int, Field(ge=1, le=1_000_000)] = 10_000
     """Records read but not settled, per pipeline, above which reading waits."""
+
+    unsettled_bytes_max: Annotated[int, Field(ge=1_048_576, le=2**40)] = 64 * 1024 * 1024
+    """The same in bytes of records, as the stream states their size."""
 
 
 class MendingSettings(_Section):
@@ -192,6 +237,40 @@ class MendingSettings(_Section):
     read_units_per_s: Annotated[float, Field(gt=0, le=1_000_000)] = 500.0
     """Spent in each region of the table while its gap is being mended."""
 
+    write_units_per_s: Annotated[float, Field(gt=0, le=1_000_000)] = 200.0
+    """Spent in each region on what is repaired."""
+
+
+class HeartbeatSettings(_Section):
+    """Heartbeats, by which lag is known when nobody writes."""
+
+    place: HeartbeatPlace = HeartbeatPlace.CONTROL
+    interval_s: Annotated[float, Field(ge=0.1, le=3_600)] = 5.0
+
+
+class ConflictSettings(_Section):
+    """What the ledger of conflicts keeps of the application's data: nothing, unless told."""
+
+    images: bool = False
+    """Both items, as they were written."""
+
+    keys: bool = False
+    """Keys in clear, in the ledger, on the page and in exports; else a keyed digest."""
+
+    digest_key: Annotated[SecretStr, Field(min_length=16, max_length=512)] | None = None
+    """What keys are digested with; if left out each region makes its own, once."""
+
+
+class TelemetrySettings(_Section):
+    """Where metrics go, besides `/metrics`."""
+
+    otlp_endpoint: CollectorUrl | None = None
+    """OTLP over HTTP, such as http://127.0.0.1:4318/v1/metrics."""
+
+    otlp_interval_s: Annotated[float, Field(ge=1, le=3_600)] = 30.0
+    lagging_after_s: Annotated[float, Field(gt=0, le=86_400)] = 30.0
+    """The backlog age above which a link is called lagging."""
+
 
 class Settings(BaseSettings):
     """The whole configuration. Built in code it takes nothing from file or environment."""
@@ -200,6 +279,9 @@ class Settings(BaseSettings):
 
     regions: Mapping[RegionName, RegionSettings]
     tables: Mapping[TableName, TableSettings]
+    allowed_endpoints: tuple[HostName, ...] = ()
+    """Hosts that an `endpoint_url` may name, besides this machine and AWS: data is sent there."""
+
     control_table: TableName = "replicator-control"
     future_bound_s: Annotated[float, Field(gt=0, le=86_400)] = 60.0
     """How far ahead of the clock an application's own version may be."""
@@ -207,10 +289,14 @@ class Settings(BaseSettings):
     tombstone_days: Annotated[float, Field(ge=1, le=3_650)] = 7.0
     """A stream holds 24 hours, hence never less than a day."""
 
+    client: ClientSettings = ClientSettings()
     http: HttpSettings = HttpSettings()
     reader: ReaderSettings = ReaderSettings()
     writer: WriterSettings = WriterSettings()
     mending: MendingSettings = MendingSettings()
+    heartbeat: HeartbeatSettings = HeartbeatSettings()
+    conflicts: ConflictSettings = ConflictSettings()
+    telemetry: TelemetrySettings = TelemetrySettings()
 
     @property
     def sources(self) -> frozenset[str]:
@@ -233,7 +319,7 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _sound_as_a_whole(self) -> Self:
-        found = tuple(_contradictions(self))
+        found = tuple(contradictions(self))
         if found:
             raise Findings(found)
         return self
@@ -248,91 +334,3 @@ class Settings(BaseSettings):
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         return (init_settings,)
-
-
-def _contradictions(settings: Settings) -> Iterator[Finding]:
-    """What no single key is wrong about, but several together are."""
-    if not settings.tables:
-        yield ("tables",), "no table is named; add [tables.NAME]"
-    for name, table in settings.tables.items():
-        path = ("tables", name)
-        wrong_shape = _wrong_shape(table)
-        if wrong_shape is not None:
-            yield path, wrong_shape
-            continue
-        for key, text in (*_wrong_members(table), *_unknown_regions(table, settings.regions)):
-            yield (*path, key), text
-    yield from _same_place(settings)
-    yield from _claimed_twice(settings)
-
-
-def _wrong_shape(table: TableSettings) -> str | None:
-    one_way = table.source is not None or table.targets is not None
-    if table.regions is not None and one_way:
-        return "has regions as well as source or targets; drop regions unless every region writes"
-    if table.regions is None and not one_way:
-        return 'names no regions; add regions = ["…", "…"], or source = "…" and targets = ["…"]'
-    if one_way and table.source is None:
-        return 'has targets but no source; add source = "…"'
-    if one_way and not table.targets:
-        return 'has a source but no targets; add targets = ["…"]'
-    return None
-
-
-def _wrong_members(table: TableSettings) -> Iterator[tuple[str, str]]:
-    key = "regions" if table.source is None else "targets"
-    listed = (table.regions if table.source is None else table.targets) or ()
-    for region in sorted({region for region in listed if listed.count(region) > 1}):
-        yield key, f'"{region}" is listed more than once; list it once'
-    if table.source is not None and table.source in listed:
-        yield key, f'"{table.source}" is the source; remove it from the targets'
-    if table.source is None and len(set(listed)) < REGIONS_MIN:
-        yield key, "has fewer than two regions; nothing would be replicated; add another"
-    for region in table.names:
-        if region not in table.members:
-            remedy = suggestion(region, table.members)
-            yield "names", f'"{region}" is no region of this table; {remedy}'
-
-
-def _unknown_regions(
-    table: TableSettings, regions: Mapping[str, RegionSettings]
-) -> Iterator[tuple[str, str]]:
-    named = {
-        "regions": table.regions or (),
-        "source": () if table.source is None else (table.source,),
-        "targets": table.targets or (),
-    }
-    for key, listed in named.items():
-        for region in dict.fromkeys(listed):
-            if region not in regions:
-                remedy = suggestion(region, regions)
-                yield key, f'"{region}" is no region; add [regions.{region}]; {remedy}'
-
-
-def _place(region: RegionSettings) -> tuple[str | None, ...]:
-    """What two regions must not have in common: they would share their tables."""
-    return (region.endpoint_url, region.aws_region, region.profile, region.role_arn)
-
-
-def _same_place(settings: Settings) -> Iterator[Finding]:
-    first: dict[tuple[str | None, ...], str] = {}
-    for name, region in settings.regions.items():
-        other = first.setdefault(_place(region), name)
-        if other != name:
-            same = f'is the same endpoint, AWS region, profile and role as region "{other}"'
-            yield ("regions", name), f"{same}, so both are one; change or remove this entry"
-
-
-def _claimed_twice(settings: Settings) -> Iterator[Finding]:
-    """One physical table in two entries would have two markers, two owners and two histories."""
-    first: dict[tuple[str, str], str] = {}
-    for table_name, table in settings.tables.items():
-        for region in dict.fromkeys(table.members):
-            physical = settings.table_name(table_name, region)
-            if physical == settings.control_table:
-                text = f'"{physical}" in {region} is the control table; rename one of the two'
-                yield ("tables", table_name), text
-            other = first.setdefault((region, physical), table_name)
-            if other != table_name:
-                text = f'"{physical}" in {region} belongs to table "{other}"; remove one'
-                yield ("tables", table_name), text

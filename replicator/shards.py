@@ -151,6 +151,11 @@ class Lineage:
         return sum(node.stage is _Stage.OPEN for node in self._nodes.values())
 
     @property
+    def opened_shards(self) -> tuple[str, ...]:
+        """The shards that are being read."""
+        return tuple(name for name, node in self._nodes.items() if node.stage is _Stage.OPEN)
+
+    @property
     def unread_shards(self) -> int:
         """How many known shards have not been read to their end."""
         return sum(node.stage is not _Stage.ENDED for node in self._nodes.values())

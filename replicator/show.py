@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Any
 
 from rich.console import Console
@@ -24,6 +25,9 @@ STATE_STYLES: Mapping[str, str] = {
     "ok": "green",
     "running": "green",
     "starting": "yellow",
+    "lagging": "yellow",
+    "unknown": "magenta",
+    "paused": "blue",
     "degraded": "yellow",
     "retrying": "yellow",
     "failed": "red",
@@ -53,24 +57,99 @@ def show_checks(checks: Sequence[Check], console: Console) -> None:
 
 
 def show_status(url: str, status: Mapping[str, Any], console: Console) -> None:
-    """The links of one process, and what troubles it."""
+    """The links of one process, what each region would lose, and what troubles it."""
+    for part in status_parts(url, status, None):
+        console.print(part, soft_wrap=isinstance(part, Text))
+
+
+def status_parts(
+    url: str, status: Mapping[str, Any], before: Mapping[str, Any] | None
+) -> list[Text | Table]:
+    """What `status` and `top` show of one process. `before`: an earlier document, for rates."""
     state = str(status["state"])
     title = Text.assemble(
         (plain(state), STATE_STYLES.get(state, "")),
         f"  {plain(url)}  version {plain(status['version'])}, process {plain(status['pid'])}",
     )
-    console.print(title, soft_wrap=True)
+    parts: list[Text | Table] = [title, _links(status, before)]
+    parts += [Text(line) for line in _exposures(status)]
+    parts.append(Text(_conflicts(status)))
+    troubles = [*_troubles(status["pipelines"]), *_aside(status)]
+    parts += [Text.assemble(("▲ ", "yellow"), line) for line in troubles]
+    return parts
+
+
+def _links(status: Mapping[str, Any], before: Mapping[str, Any] | None) -> Table:
     table = Table(box=None, pad_edge=False, header_style="dim")
     for name in ("table", "link", "state"):
         table.add_column(name)
-    for name in ("pending", "behind", "p50", "p99", "applied", "removed", "quarantined"):
+    rates = _rates(status, before) if before else {}
+    figures = ("pending", "behind", "p50", "p99", "heartbeat")
+    counts = ("applied/s",) if before else ("applied", "removed")
+    for name in (*figures, *counts, "retries", "quarantined"):
         table.add_column(name, justify="right")
     for pipeline in status["pipelines"]:
         for link in pipeline["links"]:
-            table.add_row(*_link_row(pipeline, link))
-    console.print(table)
-    for line in _troubles(status["pipelines"]):
-        console.print(Text.assemble(("▲ ", "yellow"), line), soft_wrap=True)
+            place = (pipeline["table"], pipeline["source"], link["target"])
+            applied = [f"{rates.get(place, 0.0):,.1f}"] if before else None
+            table.add_row(*_link_row(pipeline, link, applied))
+    return table
+
+
+def _rates(
+    status: Mapping[str, Any], before: Mapping[str, Any]
+) -> dict[tuple[str, str, str], float]:
+    """Changes applied per second, by link; a process that began anew counts from 0."""
+    seconds = (status["now_us"] - before["now_us"]) / 1e6
+    if seconds <= 0:
+        return {}
+    earlier = _applied(before) if before["pid"] == status["pid"] else {}
+    return {
+        place: max(0, applied - earlier.get(place, 0)) / seconds
+        for place, applied in _applied(status).items()
+    }
+
+
+def _applied(status: Mapping[str, Any]) -> dict[tuple[str, str, str], int]:
+    return {
+        (pipeline["table"], pipeline["source"], link["target"]): link["applied"]
+        for pipeline in status["pipelines"]
+        for link in pipeline["links"]
+    }
+
+
+def _exposures(status: Mapping[str, Any]) -> list[str]:
+    """A line per region: what would be lost if it vanished now."""
+    return [
+        f"if {plain(region)} vanished now: {_number(exposure['seconds'], 's')}, "
+        f"{_count(exposure['records'])} changes"
+        for region, exposure in status.get("exposure", {}).items()
+    ]
+
+
+def _conflicts(status: Mapping[str, Any]) -> str:
+    total = sum(pipeline["records"]["conflicts"] for pipeline in status["pipelines"])
+    return f"conflicts decided: {total:,}"
+
+
+def _aside(status: Mapping[str, Any]) -> list[str]:
+    """What troubles the telemetry itself."""
+    lines = []
+    for region, ledger in status.get("ledger", {}).items():
+        if ledger["unwritten"]:
+            lines.append(f"{region}: {ledger['unwritten']:,} conflicts are missing in the ledger")
+        if ledger["error"]:
+            lines.append(f"{region}: conflicts cannot be written now: {ledger['error']}")
+    otlp = status.get("telemetry", {}).get("otlp")
+    if otlp and otlp["error"]:
+        lines.append(f"metrics: {otlp['error']}")
+    return [plain(line) for line in lines]
+
+
+def moment(time_us: int) -> str:
+    """A time in microseconds as UTC, to the millisecond."""
+    when = datetime.fromtimestamp(time_us // 1_000_000, UTC)
+    return f"{when:%Y-%m-%d %H:%M:%S}.{time_us // 1000 % 1000:03d}Z"
 
 
 def plain(value: object) -> str:
@@ -81,9 +160,12 @@ def plain(value: object) -> str:
     )
 
 
-def _link_row(pipeline: Mapping[str, Any], link: Mapping[str, Any]) -> list[Text]:
+def _link_row(
+    pipeline: Mapping[str, Any], link: Mapping[str, Any], applied: Sequence[str] | None
+) -> list[Text]:
     state = str(pipeline["state"] if link["state"] == "ok" else link["state"])
     latency = link["latency_ms"]
+    counted = applied or [_count(link[name]) for name in ("applied", "removed")]
     return [
         Text(plain(pipeline["table"])),
         Text(f"{plain(pipeline['source'])} → {plain(link['target'])}"),
@@ -92,7 +174,9 @@ def _link_row(pipeline: Mapping[str, Any], link: Mapping[str, Any]) -> list[Text
         Text(_number(link["backlog_age_s"], "s")),
         Text(_number(latency["p50"], "ms")),
         Text(_number(latency["p99"], "ms")),
-        *(Text(_count(link[name])) for name in ("applied", "removed", "quarantined")),
+        Text(_number(link.get("heartbeat_age_s"), "s")),
+        *(Text(text) for text in counted),
+        *(Text(_count(link[name])) for name in ("retries", "quarantined")),
     ]
 
 
@@ -111,6 +195,8 @@ def _troubles(pipelines: Sequence[Mapping[str, Any]]) -> list[str]:
         where = f"{pipeline['table']}, {pipeline['source']}"
         if pipeline["error"]:
             lines.append(f"{where}: {pipeline['error']}")
+        if pipeline.get("heartbeat_error"):
+            lines.append(f"{where}: takes no heartbeat: {pipeline['heartbeat_error']}")
         if pipeline["gap"]:
             lines.append(f"{where}: gap in what was read: {pipeline['gap']['reason']}")
         lines += [

@@ -16,6 +16,7 @@ _TEXT = """\
 # Any key can be overridden by the environment, for example REPLICATOR_HTTP__PORT=9090.
 
 # control_table = "replicator-control"    # one per region, made by `replicator setup`
+# allowed_endpoints = ["dynamodb.internal"]   # hosts that are neither AWS nor this machine
 # future_bound_s = 60           # how far ahead of the clock a version may be
 # tombstone_days = 7            # how long a delete is remembered
 
@@ -24,6 +25,7 @@ _TEXT = """\
 # names = {{ {last} = "{name}-copy" }}     # where the table is called otherwise
 # ttl_deletes = "replicate"     # or "ignore": deletes by the time-to-live service stay local
 # marker = "_replicator"        # the attribute that holds an item's version
+# write_rate = 500              # write units a second into each region, at most
 
 # [http]                        # status page of `replicator run`; loopback only
 # host = "127.0.0.1"
@@ -36,11 +38,27 @@ _TEXT = """\
 # [writer]
 # concurrency = 32              # writes in flight per target region
 # unsettled_records_max = 10000 # records read ahead of the slowest target
+# unsettled_bytes_max = 67108864 # the same in bytes
 
 # [mending]                     # where a stream has lost records, tables are compared and repaired
 # enabled = true
 # after_s = 30                  # how long after the loss
 # read_units_per_s = 500        # in each region, while that goes on
+# write_units_per_s = 200       # in each region, on what is repaired
+
+# [heartbeat]                   # by which lag is known when nobody writes
+# place = "control"             # "table": through tables that every region writes; "off"
+# interval_s = 5
+
+# [conflicts]                   # what the ledger of conflicts keeps of your data
+# images = false                # both items
+# keys = false                  # keys in clear, on the page as well; else a digest
+# digest_key = "…"              # 16 characters or more; if left out each region makes its own
+
+# [telemetry]                   # besides /metrics
+# otlp_endpoint = "http://127.0.0.1:4318/v1/metrics"
+# otlp_interval_s = 30
+# lagging_after_s = 30          # a link that is further behind is called lagging
 """
 
 _FIRST_REGION = """\

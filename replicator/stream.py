@@ -14,7 +14,7 @@ from typing import assert_never
 from replicator.errors import Transient
 from replicator.ports import Api
 from replicator.records import After, Page, Shard, StreamDescription, TrimHorizon, ViewType
-from replicator.requests import Wire, page
+from replicator.requests import Wire, page, sequence_text
 
 SEQUENCE_DIGITS_MIN = 21
 """Source: API_streams_GetShardIterator, SequenceNumber: 21 to 40 digits."""
@@ -62,12 +62,19 @@ class DynamoStream:
         return iterator
 
     async def records(self, iterator: str, limit: int) -> Page:
-        """The next records; none of them does not mean that the shard has ended."""
+        """The next records; none of them does not mean that the shard has ended.
+
+        Raises: Transient also for records without a place or a time; none is left out.
+        """
         request = {"ShardIterator": iterator, "Limit": min(limit, RECORDS_MAX)}
         response = await self._api.call("GetRecords", request)
+        try:
+            read = page(response)
+        except (LookupError, TypeError, ValueError, OverflowError):
+            raise Transient("GetRecords: the answer is garbled: no sequence or no time") from None
         for raw in response["Records"][:1]:
-            self._learn_digits(raw["dynamodb"]["SequenceNumber"])
-        return page(response)
+            self._learn_digits(sequence_text(raw))
+        return read
 
     def _shard(self, raw: Wire) -> Shard:
         sequences = raw.get("SequenceNumberRange") or {}

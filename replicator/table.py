@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from decimal import Decimal
 from typing import Any
 
@@ -20,6 +20,7 @@ from replicator.errors import ConditionFailed, Fatal, Throttled
 from replicator.ports import Api, Sleep
 from replicator.records import TableDescription, ViewType
 from replicator.requests import TableRequests, Wire
+from replicator.view import View
 
 logger = logging.getLogger(__name__)
 
@@ -52,20 +53,39 @@ class DynamoTable:
             found[key_of(wire, self._requests.key_names).id] = self._requests.split(wire)
         return [found.get(key.id) for key in keys]
 
-    async def put(self, operation: Put) -> Outcome:
-        return await self._write("PutItem", self._requests.put(operation))
+    def put(self, operation: Put) -> Coroutine[Any, Any, Outcome]:
+        return self._write("PutItem", self._requests.put(operation))
 
-    async def stamp(self, operation: Stamp) -> Outcome:
-        return await self._write("UpdateItem", self._requests.stamp(operation))
+    def stamp(self, operation: Stamp) -> Coroutine[Any, Any, Outcome]:
+        return self._write("UpdateItem", self._requests.stamp(operation))
 
-    async def delete(self, operation: Delete) -> Outcome:
-        return await self._write("DeleteItem", self._requests.delete(operation))
+    def delete(self, operation: Delete) -> Coroutine[Any, Any, Outcome]:
+        return self._write("DeleteItem", self._requests.delete(operation))
 
     async def _write(self, operation: str, request: Wire) -> Outcome:
         try:
             return self._requests.done(await self._api.call(operation, request))
         except ConditionFailed as refused:
             return self._requests.refused(refused.item)
+
+
+class ViewedTable:
+    """ports.Table of a source that is never written to: its items as their copies hold them."""
+
+    def __init__(self, table: DynamoTable, view: View) -> None:
+        self._table, self._view = table, view
+
+    async def get(self, keys: Sequence[Key]) -> list[Item | None]:
+        return [self._view.item(item) for item in await self._table.get(keys)]
+
+    def put(self, operation: Put) -> Coroutine[Any, Any, Outcome]:
+        return self._table.put(operation)
+
+    def stamp(self, operation: Stamp) -> Coroutine[Any, Any, Outcome]:
+        return self._table.stamp(operation)
+
+    def delete(self, operation: Delete) -> Coroutine[Any, Any, Outcome]:
+        return self._table.delete(operation)
 
 
 async def batch_get(api: Api, request: Wire, *, sleep: Sleep) -> list[Wire]:
@@ -99,16 +119,19 @@ def key_of(image: Image, key_names: Sequence[str]) -> Key:
 
     Raises: KeyError where the image lacks one of them.
     """
-    attributes = {name: image[name] for name in key_names}
     if len(key_names) == 1:
-        return Key(attributes, _canonical(image[key_names[0]]))
+        (name,) = key_names
+        value = image[name]
+        return Key({name: value}, _canonical(value))
+    attributes = {name: image[name] for name in key_names}
     return Key(attributes, json.dumps([_canonical(value) for value in attributes.values()]))
 
 
 def _canonical(value: AttributeValue) -> str:
+    text = value.get("S")  # most keys are strings, and are known by no more than that
+    if text.__class__ is str:
+        return f"S{text}"
     match next(iter(value.items()), None):
-        case ("S", str(text)):
-            return f"S{text}"
         case ("N", str(text)):
             return f"N{_canonical_number(text)}"
         case ("B", bytes(data)):

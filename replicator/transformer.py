@@ -14,8 +14,13 @@ from dataclasses import dataclass, replace
 from conflict.operations import Image, Item, Key, judged
 from conflict.origin import Change, Nature, classify
 from conflict.version import earliest_after
-from replicator.errors import Fatal, Poison
+from replicator.errors import Fatal, Keyless, Poison
+from replicator.images import parted
 from replicator.records import EventName, Mode, Record, TtlDeletes
+from replicator.view import WHOLE, View
+
+_NO_KEY = (LookupError, AttributeError, TypeError, ValueError, ArithmeticError)
+"""What making a key of attributes raises that are not there, or are not those of a key."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,7 +28,7 @@ class Transformer:
     """Turns the records of one table in one region into changes.
 
     `key_of` makes the canonical key of an item from its key attributes; `future_bound_us` is how
-    far ahead of the clock a version may lie.
+    far ahead of the clock a version may lie; `view` is what the copies hold of an item.
     """
 
     home: str
@@ -32,19 +37,22 @@ class Transformer:
     key_of: Callable[[Image], Key]
     ttl_deletes: TtlDeletes = TtlDeletes.REPLICATE
     future_bound_us: int = 60_000_000
+    view: View = WHOLE
 
     def change(self, record: Record, now_us: int) -> Change:
         """What a record means.
 
-        Raises: Poison for a record that says nothing, neither images nor a known event; Fatal
-        for a write without its image where every region writes: it must not pass for a delete.
+        Raises: Poison for a record that says nothing, neither images nor a known event; Keyless
+        for one of no item; Fatal for a write without its image where every region writes: it must
+        not pass for a delete.
         """
+        key = self.key(record)
         created_us = min(record.created_us, now_us + self.future_bound_us)
         limit_us = created_us + self.future_bound_us  # not of now: a replay judges alike
         old = judged(self._item(record.old), limit_us)
         new = judged(self._item(record.new), limit_us)
-        return Change(
-            key=self.key_of(record.keys),
+        change = Change(
+            key=key,
             sequence=record.sequence,
             created_us=created_us,
             nature=self._nature(record, old, new),
@@ -52,19 +60,57 @@ class Transformer:
             new=new,
             fresh=record.event is EventName.INSERT,
         )
+        return change if self.view.is_whole else self._viewed(change, key.attributes)
+
+    def key(self, record: Record) -> Key:
+        """The key of the item that a record is about, by its images where its keys do not tell.
+
+        Raises: Keyless.
+        """
+        try:
+            return self.key_of(record.keys)
+        except _NO_KEY:
+            key = self._key_in(record.new) or self._key_in(record.old)
+        if key is None:
+            raise Keyless("a stream record names no item")
+        return key
 
     def is_ahead(self, record: Record, now_us: int) -> bool:
         """Whether the record claims to be from beyond the bound, and was clamped."""
         return record.created_us > now_us + self.future_bound_us
 
+    def _key_in(self, image: Image | None) -> Key | None:
+        try:
+            return None if image is None else self.key_of(image)
+        except _NO_KEY:
+            return None
+
     def _item(self, image: Image | None) -> Item | None:
         if image is None:
             return None
-        marker = image.get(self.marker)
-        if marker is None:
-            return Item(image, None)
-        bare = {name: value for name, value in image.items() if name != self.marker}
-        return Item(bare, marker if self.mode is Mode.MULTI_WRITER else None)
+        content, marker = parted(image, self.marker)
+        return Item(content, marker if self.mode is Mode.MULTI_WRITER else None)
+
+    def _viewed(self, change: Change, keys: Image) -> Change:
+        """The change as a copy sees it: what was not and is not replicated, has not changed there.
+
+        An item that is not meant any more is deleted in the copies, one that comes to be meant is
+        created there. Where every region writes a view looks at keys only (view.wrong_view).
+        """
+        if self.mode is Mode.MULTI_WRITER:
+            unmeant = not self.view.matches(keys)
+            return replace(change, nature=Nature.UNCHANGED) if unmeant else change
+        old, new = self.view.item(change.old), self.view.item(change.new)
+        was_away = change.fresh or (change.old is not None and old is None)
+        nature = change.nature
+        if nature is Nature.DELETED and was_away:
+            nature = Nature.UNCHANGED
+        elif nature is Nature.WRITTEN and change.new is not None:
+            if new is None:
+                nature = Nature.UNCHANGED if was_away else Nature.DELETED
+            elif new == old:
+                nature = Nature.UNCHANGED
+        return replace(change, nature=nature, old=old, new=new, fresh=was_away)
 
     def _nature(self, record: Record, old: Item | None, new: Item | None) -> Nature:
         if record.event is None and old is None and new is None:

@@ -11,11 +11,11 @@ This module must not know what a step is for, nor where records come from.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from itertools import islice
+from functools import partial
 from random import Random
-from typing import Generic, Protocol, TypeVar, assert_never
+from typing import Protocol, TypeVar, assert_never
 
 from conflict.merge import Steps
 from conflict.operations import (
@@ -24,7 +24,6 @@ from conflict.operations import (
     Get,
     Hold,
     Item,
-    Key,
     KeyState,
     Outcome,
     Put,
@@ -36,8 +35,10 @@ from conflict.operations import (
     judged,
 )
 from conflict.version import Version
+from replicator.batch_reader import BatchReader
 from replicator.errors import Poison, Throttled, Transient
-from replicator.ports import READ_BATCH_MAX, KeyStates, Sleep, Table
+from replicator.gate import Gate
+from replicator.ports import KeyStates, Sleep, Table
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
@@ -50,9 +51,6 @@ BREAK_AFTER = 8
 
 PROBE_S_MAX = 2.0
 """The longest pause between two tries of a broken region."""
-
-READ_BATCHES_IN_FLIGHT = 4
-"""Batch reads under way per region and kind; what comes meanwhile is gathered behind them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,60 +92,6 @@ class Work(Protocol[T_co]):
     def start(self) -> Steps[T_co]: ...
 
 
-class BatchReader(Generic[T]):
-    """Gathers reads of single keys into batches, each key once.
-
-    Whatever is asked for while the batches that may be under way are under way goes into the next,
-    so that batches grow with the load and an idle table waits for nothing.
-    """
-
-    def __init__(self, read: Callable[[Sequence[Key]], Awaitable[list[T]]]) -> None:
-        self._read = read
-        self._waiting: dict[str, tuple[Key, list[asyncio.Future[T]]]] = {}
-        self._flushing: set[asyncio.Task[None]] = set()
-        self._gate = asyncio.Semaphore(READ_BATCHES_IN_FLIGHT)
-
-    async def get(self, key: Key) -> T:
-        """The value under a key, read after this call was made."""
-        future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
-        self._waiting.setdefault(key.id, (key, []))[1].append(future)
-        if len(self._waiting) % READ_BATCH_MAX == 1:
-            task = asyncio.create_task(self._flush())
-            self._flushing.add(task)
-            task.add_done_callback(self._flushing.discard)
-        return await future
-
-    async def _flush(self) -> None:
-        async with self._gate:
-            while self._waiting:
-                ids = list(islice(self._waiting, READ_BATCH_MAX))
-                await self._answer([self._waiting.pop(key_id) for key_id in ids])
-
-    async def _answer(self, batch: list[tuple[Key, list[asyncio.Future[T]]]]) -> None:
-        try:
-            values = await self._read([key for key, _ in batch])
-        except Poison as error:
-            if len(batch) == 1:
-                _fail(batch, error)
-                return
-            for one in batch:  # one of them is bad: which, is found out by reading them alone
-                await self._answer([one])
-        except Exception as error:  # noqa: BLE001 - handed on to whoever asked
-            _fail(batch, error)
-        else:
-            for (_, futures), value in zip(batch, values, strict=True):
-                for future in futures:
-                    if not future.done():
-                        future.set_result(value)
-
-
-def _fail(batch: Sequence[tuple[Key, list[asyncio.Future[T]]]], error: Exception) -> None:
-    for _, futures in batch:
-        for future in futures:
-            if not future.done():
-                future.set_exception(error)
-
-
 class RegionPort:
     """One table in one region, with what is remembered of its keys; bounded in calls under way."""
 
@@ -161,35 +105,40 @@ class RegionPort:
     ) -> None:
         """`limit_us` tells how far ahead a version may lie at this moment (operations.judged)."""
         self._table, self._states, self._limit_us = table, states, limit_us
-        self._gate = asyncio.Semaphore(concurrency)
+        self._gate = Gate(concurrency)
         self._items: BatchReader[Item | None] = BatchReader(table.get)
         self._key_states: BatchReader[KeyState] = BatchReader(states.read)
 
-    async def execute(self, operation: AnyOperation) -> Result:
-        """Carry out one operation; raises what the ports raise."""
-        match operation:
-            case Get():
-                return judged(await self._items.get(operation.key), self._limit_us())
-            case ReadState():
-                return await self._key_states.get(operation.key)
-            case Put() | Stamp() | Delete():
-                async with self._gate:
-                    outcome = await self._write_item(operation)
-                return Outcome(outcome.done, judged(outcome.item, self._limit_us()))
-            case _:
-                async with self._gate:
-                    return await self._write_state(operation)
+    async def execute(
+        self, operation: AnyOperation, may_call: Callable[[], bool] = lambda: True
+    ) -> Result:
+        """Carry out one operation; raises what the ports raise, and Withheld.
 
-    async def _write_item(self, operation: Put | Stamp | Delete) -> Outcome:
-        match operation:
-            case Put():
-                return await self._table.put(operation)
-            case Stamp():
-                return await self._table.stamp(operation)
-            case Delete():
-                return await self._table.delete(operation)
-            case _:
-                assert_never(operation)
+        A write may wait here for long; `may_call` is asked when its turn has come.
+        """
+        if isinstance(operation, ReadState):
+            return await self._key_states.get(operation.key)
+        if isinstance(operation, Get):
+            return judged(await self._items.get(operation.key), self._limit_us())
+        gate = self._gate
+        if not gate.enter():
+            await gate.wait()
+        try:
+            if not may_call():
+                raise Withheld
+            match operation:
+                case Put():
+                    outcome = await self._table.put(operation)
+                case Stamp():
+                    outcome = await self._table.stamp(operation)
+                case Delete():
+                    outcome = await self._table.delete(operation)
+                case _:
+                    return await self._write_state(operation)
+        finally:
+            gate.leave()
+        item = judged(outcome.item, self._limit_us())
+        return outcome if item is outcome.item else Outcome(outcome.done, item)
 
     async def _write_state(self, operation: RaiseTombstone | Hold | Release) -> Version | None:
         match operation:
@@ -205,6 +154,10 @@ class RegionPort:
                 assert_never(operation)
 
 
+class Withheld(Exception):
+    """A call was not made: its region broke while it waited for its turn."""
+
+
 @dataclass(slots=True)
 class _Health:
     """How one region fares. It is broken after BREAK_AFTER failures in a row.
@@ -215,6 +168,8 @@ class _Health:
     """
 
     failures: int = 0
+    troubled: bool = False
+    """A call has failed since the last that was answered."""
     gate: asyncio.Lock = field(default_factory=asyncio.Lock)
     healed: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -222,14 +177,22 @@ class _Health:
     def broken(self) -> bool:
         return self.failures >= BREAK_AFTER
 
+    def may_call(self) -> bool:
+        """Whether who has waited for its turn at the port may still call."""
+        return not self.broken
+
     def note_failure(self) -> None:
         self.failures += 1
         if self.broken:
             self.healed.clear()
 
     def note_success(self) -> None:
-        self.failures = 0
+        self.failures, self.troubled = 0, False
         self.healed.set()
+
+
+def _nobody() -> None:
+    """Tell nobody."""
 
 
 class Writer:
@@ -248,40 +211,106 @@ class Writer:
         self._sleep, self._rng = sleep, rng
         self._health = {region: _Health() for region in regions}
 
-    async def run(self, work: Work[T]) -> T:
-        """Run a task to its end, however long it takes.
+    async def run(self, work: Work[T], in_trouble: Callable[[], None] = _nobody) -> T:
+        """Run a task to its end, however long it takes; `in_trouble` is told that it may be long.
 
         Raises Poison where the change can never be applied; the caller parks it.
         """
-        failures, stuck = 0, False
+        try:
+            return await self._drive(work.start(), in_trouble)
+        except Poison:
+            raise
+        except Exception as error:  # noqa: BLE001 - told, and begun again
+            return await self._run_again(work, error, in_trouble)
+
+    def at_once(self, work: Work[T]) -> tuple[T] | None:
+        """The end of a task, alone in a tuple, that asks for no operation; None for any other.
+
+        None as well for one that fails: `run` tells of it.
+        """
+        try:
+            work.start().send(None)
+        except StopIteration as end:
+            return (end.value,)
+        except Exception:  # noqa: BLE001 - comes again in `run`
+            return None
+        return None
+
+    async def _run_again(
+        self, work: Work[T], error: Exception, in_trouble: Callable[[], None]
+    ) -> T:
+        """Begin a task that has failed again and again, after ever longer pauses."""
+        failures, limits = 0, self._limits
         try:
             while True:
-                try:
-                    return await self._drive(work.start())
-                except Poison:
-                    raise
-                except Exception as error:  # noqa: BLE001 - told, and begun again
-                    self._observer.stuck(work.region, error, first=not stuck)
-                    stuck = True
-                limits = self._limits
+                self._observer.stuck(work.region, error, first=failures == 0)
+                in_trouble()
                 await self._sleep(
                     self._jittered(limits.restart_base_s, limits.restart_max_s, failures)
                 )
                 failures += 1
+                try:
+                    return await self._drive(work.start(), in_trouble)
+                except Poison:
+                    raise
+                except Exception as another:  # noqa: BLE001 - told, and begun again
+                    error = another
         finally:
-            if stuck:
-                self._observer.freed(work.region)
+            self._observer.freed(work.region)
 
-    async def patiently(self, region: str, call: Callable[[], Awaitable[T]]) -> T:
+    async def patiently(
+        self,
+        region: str,
+        call: Callable[[], Awaitable[T]],
+        in_trouble: Callable[[], None] = _nobody,
+    ) -> T:
         """Make an idempotent call until it is answered; raises what is not Transient."""
+        return await self._until_answered(region, lambda _: call(), in_trouble)
+
+    async def _drive(self, steps: Steps[T], in_trouble: Callable[[], None]) -> T:
+        answer: Result = None
+        while True:
+            try:
+                operation = steps.send(answer)
+            except StopIteration as end:
+                result: T = end.value
+                return result
+            region = operation.region
+            port, health = self._regions[region], self._health[region]
+            failed: Transient | None = None
+            if not health.broken:  # the common way
+                try:
+                    answer = await port.execute(operation, health.may_call)
+                except Transient as error:
+                    failed = error
+                except Withheld:
+                    pass
+                else:
+                    if health.troubled:
+                        self._recovered(region, health)
+                    continue
+            execute = partial(port.execute, operation)
+            answer = await self._until_answered(region, execute, in_trouble, failed)
+
+    async def _until_answered(
+        self,
+        region: str,
+        call: Callable[[Callable[[], bool]], Awaitable[T]],
+        in_trouble: Callable[[], None],
+        failed: Transient | None = None,
+    ) -> T:
+        """The same for a call that asks, when its turn has come, whether it may be made.
+
+        `failed`: how it failed when it was made before this.
+        """
         health = self._health[region]
         failures = 0
         while True:
-            try:
-                answer = await self._in_turn(health, call)
-            except Transient as error:
-                self._observer.failed(region, error)
-                if not isinstance(error, Throttled):
+            if failed is not None:
+                health.troubled = True
+                in_trouble()
+                self._observer.failed(region, failed)
+                if not isinstance(failed, Throttled):
                     health.note_failure()
                 if not health.broken:
                     limits = self._limits
@@ -289,12 +318,26 @@ class Writer:
                         self._jittered(limits.backoff_base_s, limits.backoff_max_s, failures)
                     )
                 failures += 1
+            try:
+                answer = await (
+                    self._in_turn(health, call) if health.broken else call(health.may_call)
+                )
+            except Withheld:
+                failed = None  # and stand behind the gate
+            except Transient as error:
+                failed = error
             else:
-                health.note_success()
-                self._observer.recovered(region)
+                if health.troubled:  # all else goes without a word
+                    self._recovered(region, health)
                 return answer
 
-    async def _in_turn(self, health: _Health, call: Callable[[], Awaitable[T]]) -> T:
+    def _recovered(self, region: str, health: _Health) -> None:
+        health.note_success()
+        self._observer.recovered(region)
+
+    async def _in_turn(
+        self, health: _Health, call: Callable[[Callable[[], bool]], Awaitable[T]]
+    ) -> T:
         """Make a call; to a broken region alone, after a pause that its recovery cuts short."""
         if health.broken:
             async with health.gate:
@@ -303,27 +346,12 @@ class Writer:
                     pause_s = self._jittered(self._limits.backoff_base_s, PROBE_S_MAX, beyond)
                     await first_of(self._sleep(pause_s), health.healed.wait())
                 if health.broken:
-                    return await call()
-        return await call()
+                    return await call(lambda: True)
+        return await call(health.may_call)
 
     def _jittered(self, base_s: float, max_s: float, failures: int) -> float:
         """Full jitter. Source: AWS Architecture Blog, "Exponential Backoff And Jitter"."""
         return self._rng.uniform(0.0, min(max_s, base_s * 2.0 ** min(failures, DOUBLINGS_MAX)))
-
-    async def _drive(self, steps: Steps[T]) -> T:
-        answer: Result = None
-        while True:
-            try:
-                operation = steps.send(answer)
-            except StopIteration as end:
-                result: T = end.value
-                return result
-            answer = await self._execute(operation)
-
-    async def _execute(self, operation: AnyOperation) -> Result:
-        """One operation, made until it is answered."""
-        region = self._regions[operation.region]
-        return await self.patiently(operation.region, lambda: region.execute(operation))
 
 
 async def first_of(*awaitables: Awaitable[object]) -> None:

@@ -1,8 +1,9 @@
 """The segments of a job on a Dask cluster: one task each, so many at once as the cluster has room.
 
-The rates are divided by the number of tasks that may run at once, and no more than those are ever
-handed out, so the cluster as a whole keeps to them. A task that dies with its worker is given to
-another, which goes on from the segment's cursor; nothing is carried in the worker's memory.
+The cluster as a whole keeps to the rates: this process holds the buckets, and hands out grants by
+queues on the scheduler, one for each bound. A task that is out of units fetches the next grant, so
+what a worker that dies or is slow does not fetch, the others do. A task that dies with its worker
+is given to another, which goes on from the segment's cursor; nothing is carried in its memory.
 
 The only module that imports distributed, which is an extra.
 """
@@ -11,16 +12,18 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterator, Mapping
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
-from replicator.backfill.work import Order, first_of_all, work
+from replicator.backfill.rate import Allowance, Budget, hand_out
+from replicator.backfill.work import Order, bucket_of, first_of_all, rates_of, work
 from replicator.errors import ConfigurationError, ReplicatorError
 
 try:
-    from distributed import Client, KilledWorker, LocalCluster
+    from distributed import Client, KilledWorker, LocalCluster, Queue, get_client
 except ImportError:
     raise ConfigurationError(
         "--workers and --scheduler need Dask; install it: "
@@ -30,6 +33,8 @@ except ImportError:
 LOOPBACK = "127.0.0.1"
 LOOK_EVERY_S = 2.0
 CONNECT_WITHIN_S = 10.0
+GRANT_WITHIN_S = 120.0
+"""Whoever waits longer waits in vain: a hundred workers who ask at once wait for five seconds."""
 
 
 class WorkersLost(ReplicatorError):
@@ -52,13 +57,16 @@ async def work_on_cluster(
     async with AsyncExitStack() as opened:
         client = await _client(workers, scheduler, opened)
         at_once = min(await _room(client, scheduler), len(order.segments))
-        waiting = _per_segment(order, at_once)
+        waiting = _per_segment(order)
         try:
-            async with asyncio.TaskGroup() as group:
+            async with (
+                asyncio.TaskGroup() as group,
+                shared_rates(client, rates_of(order)) as queues,
+            ):
                 looking = group.create_task(_look_on(look))
                 async with asyncio.TaskGroup() as lanes:
                     for _ in range(at_once):
-                        lanes.create_task(_lane(client, waiting))
+                        lanes.create_task(_lane(client, waiting, queues))
                 looking.cancel()
         except* Exception as error:  # noqa: BLE001 - raised, without the group
             raise first_of_all(error) from None
@@ -103,31 +111,68 @@ async def _room(client: Client, scheduler: str | None) -> int:
     return sum(threads.values())
 
 
-def _per_segment(order: Order, at_once: int) -> Iterator[Order]:
-    """One order per segment, each with its share of the rates."""
+@asynccontextmanager
+async def shared_rates(
+    client: Client, rates: Mapping[str, float | None]
+) -> AsyncIterator[dict[str, str]]:
+    """Hand out units at these rates to the whole cluster; yields the queues, by what they are for.
 
-    def share(rate: float | None) -> float | None:
-        return None if rate is None else rate / at_once
+    A name without a rate has no queue, and no bound.
+    """
+    queues: dict[str, Any] = {}
+    for name, rate in rates.items():
+        if rate is not None:
+            queues[name] = await Queue(client=client, maxsize=1)  # type: ignore[no-untyped-call]
+    async with asyncio.TaskGroup() as group:
+        giving = [
+            group.create_task(hand_out(rate, queues[name].put, bucket_of(rate)))
+            for name, rate in rates.items()
+            if rate is not None
+        ]
+        try:
+            yield {name: queue.name for name, queue in queues.items()}
+        finally:
+            for each in giving:
+                each.cancel()
+            for queue in queues.values():
+                queue.close()
 
-    write_rate, read_rate = share(order.write_rate), share(order.read_rate)
+
+def shared_budget(queues: Mapping[str, str], name: str) -> Budget:
+    """A task's way to what `shared_rates` hands out; called in the task's own thread."""
+    if name not in queues:
+        return bucket_of(None)
+    queue: Any = Queue(queues[name], client=get_client())  # type: ignore[no-untyped-call]
+
+    async def fetch() -> float:
+        try:
+            grant: float = await asyncio.to_thread(queue.get, timeout=GRANT_WITHIN_S)
+        except TimeoutError:
+            raise WorkersLost("nobody hands out units any more: the command has ended") from None
+        return grant
+
+    return Allowance(fetch)
+
+
+def _per_segment(order: Order) -> Iterator[Order]:
     for segment in order.segments:
-        yield replace(order, segments=(segment,), write_rate=write_rate, read_rate=read_rate)
+        yield replace(order, segments=(segment,))
 
 
-async def _lane(client: Client, waiting: Iterator[Order]) -> None:
+async def _lane(client: Client, waiting: Iterator[Order], queues: Mapping[str, str]) -> None:
     """One segment after the other."""
     for order in waiting:
         try:
-            await client.submit(_work, order, pure=False)
+            await client.submit(_work, order, queues, pure=False)
         except KilledWorker:
             raise WorkersLost(
                 "workers died again and again; run the same command to go on"
             ) from None
 
 
-def _work(order: Order) -> None:
+def _work(order: Order, queues: Mapping[str, str]) -> None:
     """A task: the worker reports by the cursor and the counts that it saves."""
-    work(order, lambda _: None)
+    work(order, lambda _: None, partial(shared_budget, queues))
 
 
 async def _look_on(look: Callable[[], Awaitable[None]]) -> None:

@@ -5,7 +5,6 @@ Exit status: 0 done, 1 items in dispute or refused, 2 what cannot be done as it 
 
 from __future__ import annotations
 
-import asyncio
 import json
 import sys
 import time
@@ -15,6 +14,7 @@ from datetime import UTC, datetime
 
 from rich.console import Console
 
+from replicator import loop
 from replicator.backfill.estimate import estimate
 from replicator.backfill.jobs import Job, Jobs
 from replicator.backfill.plan import Plan, Request, plan_of
@@ -40,7 +40,7 @@ def run_backfill(request: Request, settings: Settings, *, connect: Connect) -> i
     """Carry out the command; returns the exit status."""
     plan = plan_of(request, settings)
     apis = {region: connect(region) for region in (plan.source, *plan.targets)}
-    return asyncio.run(_run(request, plan, settings, apis))
+    return loop.run(_run(request, plan, settings, apis))
 
 
 async def _run(request: Request, plan: Plan, settings: Settings, apis: Mapping[str, Api]) -> int:
@@ -152,14 +152,13 @@ async def _work_there(request: Request, order: Order, jobs: Jobs, progress: Prog
     from replicator.backfill.cluster import work_on_cluster  # noqa: PLC0415 - an extra
 
     async def look() -> None:
-        job = next(job for job in await jobs.load() if job.id == order.job)
-        progress.show(job.tally.items)
+        progress.show((await jobs.load(since=order.job))[0].tally.items)
 
     await work_on_cluster(order, workers=request.workers, scheduler=request.scheduler, look=look)
 
 
 async def _latest(jobs: Jobs, job: Job) -> Job:
-    return next(found for found in await jobs.load() if found.id == job.id)
+    return (await jobs.load(since=job.id))[0]
 
 
 def _at(time_us: int) -> str:

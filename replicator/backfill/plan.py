@@ -9,9 +9,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from conflict.seed import Terms
-from replicator.errors import ConfigurationError
+from replicator.errors import ConfigurationError, suggestion
 from replicator.records import Mode
-from replicator.settings import Settings, suggestion
+from replicator.settings import Settings
 
 SEGMENTS_DEFAULT = 8
 SEGMENTS_MAX = 1_000_000

@@ -22,6 +22,7 @@ from replicator.preflight import (
     wrong_control_keys,
 )
 from replicator.settings import Settings
+from replicator.view import wrong_view
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,6 +52,9 @@ async def prepare(plan: Plan, settings: Settings, apis: Mapping[str, Api]) -> Fo
         if list(schema.items()) != list(keys[0].items()):
             subject = table_subject(settings, plan.table, region)
             raise ConfigurationError(f"{subject}: has other keys than {plan.source}")
+    entry = settings.tables[plan.table]
+    if text := wrong_view(entry.view, entry.mode, entry.marker, keys[0]):
+        raise ConfigurationError(f"table {plan.table}: {text}")
     name = settings.table_name(plan.table, plan.source)
     table = (await apis[plan.source].call("DescribeTable", {"TableName": name}))["Table"]
     return Found(

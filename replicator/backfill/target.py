@@ -24,7 +24,7 @@ from conflict.merge import Steps
 from conflict.operations import Delete, Item, Key, KeyState, Outcome, Put, Stamp
 from conflict.seed import Seeded, Terms, incoming_of, look_again, may_fill, seed
 from replicator.backfill.inserts import Inserts
-from replicator.backfill.rate import Bucket
+from replicator.backfill.rate import Budget
 from replicator.backfill.tally import REFUSED, UNITS
 from replicator.backfill.units import item_bytes, write_units
 from replicator.errors import Poison
@@ -80,7 +80,7 @@ class _LookWork:
 class PaidTable:
     """ports.Table whose puts are paid for before they are made."""
 
-    def __init__(self, *, table: Table, bucket: Bucket, marker: str) -> None:
+    def __init__(self, *, table: Table, bucket: Budget, marker: str) -> None:
         self._table, self._bucket, self._marker = table, bucket, marker
 
     async def get(self, keys: Sequence[Key]) -> list[Item | None]:
@@ -113,7 +113,7 @@ class TargetParts:
     states: KeyStates
     inserts: Inserts
     join: Callable[[Item], Wire]
-    bucket: Bucket
+    bucket: Budget
     read_again: Callable[[Sequence[Key]], Awaitable[list[Item | None]]]
     park: Callable[[str, Key, Item, str], Awaitable[None]]
     written: Callable[[str], None]

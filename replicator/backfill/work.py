@@ -1,4 +1,4 @@
-"""The work of one process: some segments of a job, all at once, over the regions' endpoints.
+"""The work of one process: some segments of a job, several at once, over the regions' endpoints.
 
 Composition only. The same function serves the command itself and a worker of a cluster; what it is
 handed is plain data, and where everything stands is in the control table.
@@ -17,28 +17,36 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import partial
 from random import Random
+from typing import TypeAlias
 
 from conflict.operations import Item, Key, judged
 from conflict.version import Kind, Version
+from replicator import loop
 from replicator.backfill.inserts import Inserts
 from replicator.backfill.jobs import Jobs
 from replicator.backfill.plan import Plan
-from replicator.backfill.rate import Bucket
+from replicator.backfill.rate import Bucket, Budget
 from replicator.backfill.segment import SegmentParts, Source, run_segment
 from replicator.backfill.tally import Tally
 from replicator.backfill.target import PaidTable, Target, TargetParts
 from replicator.clock import SystemClock
-from replicator.compose import DAY_S, HOME_SLACK_US
+from replicator.compose import DAY_S, HOME_SLACK_US, table_port
 from replicator.control import ControlKeyStates
-from replicator.dynamodb import Boto3Api
 from replicator.errors import Fatal, spoken
+from replicator.plane import open_region
 from replicator.ports import READ_BATCH_MAX, Api, Table
 from replicator.records import Parked
 from replicator.requests import TableRequests
 from replicator.settings import Settings
-from replicator.table import DynamoTable, key_of
+from replicator.table import key_of
 from replicator.waiting import Quarantine
 from replicator.writer import RegionPort, Writer, WriterLimits
+
+SEGMENTS_AT_ONCE = 8
+"""In one process: each holds a page, and more would not be faster, for they share a core."""
+
+
+READ = "read"
 
 
 class Hopeless(Fatal):
@@ -47,9 +55,9 @@ class Hopeless(Fatal):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Order:
-    """What a process is to do: plain data, which may be sent to another machine.
+    """What is to be done: plain data, which may be sent to another machine.
 
-    The rates are for this process alone, in units per second; None: no bound.
+    The rates are for all who work on the job, in units per second; None: no bound.
     """
 
     settings: Settings
@@ -61,27 +69,41 @@ class Order:
     read_rate: float | None
 
 
-def work(order: Order, progress: Callable[[Tally], None]) -> Tally:
+def rates_of(order: Order) -> dict[str, float | None]:
+    """The bounds of an order by what they are on: what is read, and what each target takes."""
+    writes = {f"write {target}": order.write_rate for target in order.plan.targets}
+    return {READ: order.read_rate, **writes}
+
+
+BudgetOf: TypeAlias = Callable[[str], Budget]
+"""The budget for each name of `rates_of`."""
+
+
+def work(order: Order, progress: Callable[[Tally], None], budget_of: BudgetOf) -> Tally:
     """Carry out an order; returns what its segments have counted since the job began."""
     with ExitStack() as opened:
         regions = (order.plan.source, *order.plan.targets)
         apis = {region: _open(order.settings, region, opened) for region in regions}
-        return asyncio.run(work_over(order, apis, progress))
+        return loop.run(work_over(order, apis, progress, budget_of))
 
 
 async def work_over(
-    order: Order, apis: Mapping[str, Api], progress: Callable[[Tally], None]
+    order: Order,
+    apis: Mapping[str, Api],
+    progress: Callable[[Tally], None],
+    budget_of: BudgetOf | None = None,
 ) -> Tally:
-    """The same over endpoints that are open.
+    """The same over endpoints that are open; without `budget_of` nobody else works on the job.
 
     Raises: Hopeless; TakenOver; Fatal where the source refuses to be scanned.
     """
-    bench = _Bench(order, apis)
+    bench = _Bench(order, apis, budget_of or partial(_own_bucket, order))
     tallies: list[Tally] = []
     parts = bench.segment_parts(progress)
+    waiting = iter(order.segments)
 
-    async def one(segment: int) -> None:
-        tallies.append(await run_segment(parts, segment))
+    async def one_after_the_other() -> None:
+        tallies.extend([await run_segment(parts, segment) for segment in waiting])
 
     async def give_up() -> None:
         raise await bench.watch.hopeless
@@ -90,8 +112,8 @@ async def work_over(
         async with asyncio.TaskGroup() as group:
             watching = group.create_task(give_up())
             async with asyncio.TaskGroup() as segments:
-                for segment in order.segments:
-                    segments.create_task(one(segment))
+                for _ in range(SEGMENTS_AT_ONCE):
+                    segments.create_task(one_after_the_other())
             watching.cancel()
     except* Exception as group:  # noqa: BLE001 - raised, without the group
         raise first_of_all(group) from None
@@ -105,15 +127,17 @@ def first_of_all(error: BaseException) -> BaseException:
     return error
 
 
+def _own_bucket(order: Order, name: str) -> Bucket:
+    return bucket_of(rates_of(order)[name])
+
+
+def bucket_of(rate: float | None) -> Bucket:
+    """A bucket in this process's time."""
+    return Bucket(rate, monotonic_s=SystemClock().monotonic_s, sleep=asyncio.sleep)
+
+
 def _open(settings: Settings, region: str, opened: ExitStack) -> Api:
-    entry = settings.regions[region]
-    api = Boto3Api.open(
-        region=entry.aws_region,
-        endpoint_url=entry.endpoint_url,
-        profile=entry.profile,
-        role_arn=entry.role_arn,
-        threads=settings.writer.concurrency,
-    )
+    api = open_region(settings, region)
     opened.callback(api.close)
     return api
 
@@ -145,13 +169,14 @@ class Watch:
 class _Bench:
     """The parts of one process's work."""
 
-    def __init__(self, order: Order, apis: Mapping[str, Api]) -> None:
+    def __init__(self, order: Order, apis: Mapping[str, Api], budget_of: BudgetOf) -> None:
         self._order, self._apis, self._clock = order, apis, SystemClock()
         self.watch = Watch(asyncio.get_running_loop().create_future())
         plan = order.plan
         self._tables = {region: self._table(region) for region in (plan.source, *plan.targets)}
         self._states = {region: self._key_states(region) for region in self._tables}
-        self._buckets = {region: self._bucket(order.write_rate) for region in plan.targets}
+        self._read_budget = budget_of(READ)
+        self._buckets = {region: budget_of(f"write {region}") for region in plan.targets}
         self._writer = Writer(
             regions={region: self._port(region) for region in self._tables},
             limits=WriterLimits(),
@@ -170,9 +195,10 @@ class _Bench:
                 requests=self._requests(plan.source),
                 key_of=partial(key_of, key_names=order.key_names),
                 writer=self._writer,
-                bucket=self._bucket(order.read_rate),
+                bucket=self._read_budget,
                 segments=plan.segments,
                 limit_us=self._limit_us(plan.source),
+                view=order.settings.tables[plan.table].view,
             ),
             targets={target: self._target(target) for target in plan.targets},
             jobs=jobs_of(order.settings, plan, self._apis[plan.source]),
@@ -219,14 +245,10 @@ class _Bench:
             limit_us=self._limit_us(region),
         )
 
-    def _table(self, region: str) -> DynamoTable:
-        plan, settings = self._order.plan, self._order.settings
-        return DynamoTable(
-            api=self._apis[region],
-            name=settings.table_name(plan.table, region),
-            marker=settings.tables[plan.table].marker,
-            key_names=self._order.key_names,
-            sleep=asyncio.sleep,
+    def _table(self, region: str) -> Table:
+        order = self._order
+        return table_port(
+            order.settings, order.plan.table, region, self._apis[region], order.key_names
         )
 
     def _key_states(self, region: str) -> ControlKeyStates:
@@ -247,9 +269,6 @@ class _Bench:
             marker=settings.tables[plan.table].marker,
             key_names=self._order.key_names,
         )
-
-    def _bucket(self, rate: float | None) -> Bucket:
-        return Bucket(rate, monotonic_s=self._clock.monotonic_s, sleep=asyncio.sleep)
 
     def _limit_us(self, region: str) -> Callable[[], int]:
         """A region believes its own stamps a little further ahead, see compose.py."""

@@ -1,77 +1,87 @@
-"""The HTTP side of a running replicator: a status page, its JSON, and two health checks.
+"""The HTTP side of a running replicator: the page, its figures, and two health checks.
 
-Read-only and for this machine alone: requests whose Host is no loopback name are refused, so that
-a foreign page cannot read it by rebinding its own name (failures.md, Security). The page consists
-of three files of its own and may load nothing else.
+    /              the page; it may load its own files and nothing else
+    /api/status    the status document of this moment
+    /api/history   what the charts show: ?window=10m|2h|24h, ?table=NAME
+    /api/conflicts the newest conflicts, if they are recorded: ?limit=N
+    /metrics       for Prometheus
+    /api/pause     POST, with the token: pause or resume links
+    /events        the status document once a second, as server-sent events
+    /healthz, /readyz
 
-This module must not know where a snapshot comes from; it passes on what it is given.
+Nothing can be changed but what is paused, and that with the token only. Who may ask is decided in
+access.py. This module must not know where figures come from; it passes on what it is given.
 """
 
 from __future__ import annotations
 
 import asyncio
-import os
-import socket
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable, Mapping
 from importlib import resources
-from typing import Any, TypeAlias
-from urllib.parse import urlsplit
+from typing import Annotated, Any, Literal, TypeAlias
 
-import uvicorn
-from fastapi import FastAPI, Response
+from fastapi import FastAPI, Query, Request, Response
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
-from starlette.datastructures import Headers, MutableHeaders
-from starlette.responses import PlainTextResponse
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from pydantic import ValidationError
 
-from replicator.endpoints import is_loopback
-from replicator.errors import ConfigurationError
+from replicator.dashboard.access import Access, Gate
+from replicator.dashboard.feed import EventStream
+from replicator.dashboard.live import Live, Snapshot
+from replicator.dashboard.switch import Order, Refused, Switch, no_switch
 
-Snapshot: TypeAlias = Callable[[], dict[str, Any]]
-"""Gives the status as the page, `replicator status` and the demo read it."""
+Conflicts: TypeAlias = Callable[[int], Awaitable[Mapping[str, Any]]]
+"""Gives the newest conflicts, at most so many: `{"total": n, "conflicts": […]}`."""
+
+METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+"""Source: Prometheus, "Exposition formats", text-based format."""
 
 STATIC = resources.files(__package__) / "static"
+_HTML, _CSS = "text/html; charset=utf-8", "text/css; charset=utf-8"
+_SCRIPT = "text/javascript; charset=utf-8"
+_SCRIPTS = (
+    *("page", "stream", "reading", "spoken", "dom"),
+    *("matrix", "panel", "charts", "lists", "pause"),
+)
 FILES: Mapping[str, tuple[str, str]] = {
-    "/": ("index.html", "text/html; charset=utf-8"),
-    "/status.js": ("status.js", "text/javascript; charset=utf-8"),
-    "/status.css": ("status.css", "text/css; charset=utf-8"),
+    "/": ("index.html", _HTML),
+    "/page.css": ("page.css", _CSS),
+    "/favicon.svg": ("favicon.svg", "image/svg+xml"),
+    **{f"/{name}.js": (f"{name}.js", _SCRIPT) for name in _SCRIPTS},
+    "/vendor/uPlot.js": ("vendor/uPlot.iife.min.js", _SCRIPT),
+    "/vendor/uPlot.css": ("vendor/uPlot.min.css", _CSS),
+    "/vendor/uPlot.LICENSE": ("vendor/uPlot.LICENSE", "text/plain; charset=utf-8"),
 }
-SECURITY_HEADERS: Mapping[str, str] = {
-    "Content-Security-Policy": (
-        "default-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-    ),
-    "Cross-Origin-Resource-Policy": "same-origin",
-    "Referrer-Policy": "no-referrer",
-    "X-Content-Type-Options": "nosniff",
-    "Cache-Control": "no-store",
-}
-GRACEFUL_SHUTDOWN_S = 2
+CONFLICTS_MAX = 500
+ORDER_BYTES_MAX = 4_096
 
 
-def create_app(snapshot: Snapshot) -> FastAPI:
+def create_app(
+    snapshot: Snapshot,
+    *,
+    access: Access | None = None,
+    conflicts: Conflicts | None = None,
+    metrics: Callable[[], str] | None = None,
+    switch: Switch = no_switch,
+) -> FastAPI:
     """The application that shows what `snapshot` returns at the moment of each request."""
     app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None)
+    app.state.live = live = Live(snapshot)
     for path, (name, media_type) in FILES.items():
         _add_file(app, path, (STATIC / name).read_bytes(), media_type)
-
-    @app.get("/api/status")
-    async def status() -> JSONResponse:
-        return JSONResponse(snapshot())
-
-    @app.get("/healthz")
-    async def healthz() -> JSONResponse:
-        state = snapshot()["state"]
-        return JSONResponse({"state": state}, 503 if state == "failed" else 200)
-
-    @app.get("/readyz")
-    async def readyz() -> JSONResponse:
-        states = [pipeline["state"] for pipeline in snapshot()["pipelines"]]
-        ready = bool(states) and "starting" not in states
-        return JSONResponse({"ready": ready}, 200 if ready else 503)
-
-    app.add_middleware(LoopbackOnly)
+    _add_figures(app, live, conflicts)
+    if metrics is not None:
+        _add_metrics(app, metrics)
+    _add_health(app, live)
+    _add_pause(app, switch)
+    app.add_middleware(Gate, access=access or Access(), files=frozenset(FILES))
     return app
+
+
+def _add_metrics(app: FastAPI, metrics: Callable[[], str]) -> None:
+    @app.get("/metrics")
+    async def scraped() -> Response:
+        return Response(metrics(), media_type=METRICS_TYPE)
 
 
 def _add_file(app: FastAPI, path: str, content: bytes, media_type: str) -> None:
@@ -80,84 +90,74 @@ def _add_file(app: FastAPI, path: str, content: bytes, media_type: str) -> None:
         return Response(content, media_type=media_type)
 
 
-class LoopbackOnly:
-    """Refuses requests that name another host, and sets the security headers on every answer."""
+def _add_figures(app: FastAPI, live: Live, conflicts: Conflicts | None) -> None:
+    @app.get("/api/status")
+    async def status() -> JSONResponse:
+        return JSONResponse(live.snapshot())
 
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
+    @app.get("/api/history")
+    async def history(
+        window: Literal["10m", "2h", "24h"] = "10m",
+        table: Annotated[str | None, Query(max_length=255)] = None,
+    ) -> Response:
+        document = live.history.document(window, table)
+        return await asyncio.to_thread(JSONResponse, document)  # 24 h of many links take a while
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
+    @app.get("/api/conflicts")
+    async def newest_conflicts(
+        limit: Annotated[int, Query(ge=1, le=CONFLICTS_MAX)] = 50,
+    ) -> JSONResponse:
+        if conflicts is None:
+            return JSONResponse({"total": None, "conflicts": [], "recorded": False})
+        return JSONResponse(await conflicts(limit))
 
-        async def send_secured(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                MutableHeaders(scope=message).update(SECURITY_HEADERS)
-            await send(message)
+    @app.get("/events")
+    async def events() -> Response:
+        return EventStream(live.feed, live.newest)
 
-        host = Headers(scope=scope).get("host", "")
-        app = self._app if _names_loopback(host) else _MISDIRECTED
-        await app(scope, receive, send_secured)
-
-
-_MISDIRECTED = PlainTextResponse("this page answers to loopback names only\n", 421)
-
-
-def _names_loopback(host: str) -> bool:
-    try:
-        name = urlsplit(f"//{host}").hostname
-    except ValueError:
-        return False
-    return name is not None and is_loopback(name)
-
-
-def listen(host: str, port: int) -> socket.socket:
-    """A listening socket; port 0 takes any free one.
-
-    Raises: ConfigurationError if the address cannot be had.
-    """
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    try:
-        return socket.create_server((host, port), family=family)
-    except OSError as error:
-        remedy = "end the process that listens there, or choose another with --port"
-        reason = os.strerror(error.errno) if error.errno else str(error)
-        raise ConfigurationError(
-            f"http: cannot listen on {host}:{port}: {reason}; {remedy}"
-        ) from None
+    @app.exception_handler(RequestValidationError)
+    async def wrong(request: Request, error: RequestValidationError) -> JSONResponse:
+        del request
+        first = error.errors()[0]
+        name = ".".join(str(step) for step in first["loc"][1:])
+        return JSONResponse({"error": f"{name}: {first['msg']}"}, 422)
 
 
-async def serve(app: FastAPI, host: str, port: int, stop: asyncio.Event) -> None:
-    """Serve until `stop` is set. Raises: ConfigurationError if the address cannot be had."""
-    await serve_on(app, listen(host, port), stop)
+def _add_health(app: FastAPI, live: Live) -> None:
+    @app.get("/healthz")
+    async def healthz() -> JSONResponse:
+        state = live.snapshot()["state"]
+        return JSONResponse({"state": state}, 503 if state == "failed" else 200)
+
+    @app.get("/readyz")
+    async def readyz() -> JSONResponse:
+        states = [pipeline["state"] for pipeline in live.snapshot()["pipelines"]]
+        ready = bool(states) and "starting" not in states
+        return JSONResponse({"ready": ready}, 200 if ready else 503)
 
 
-async def serve_on(app: FastAPI, listener: socket.socket, stop: asyncio.Event) -> None:
-    """Serve on a listening socket until `stop` is set, then close it."""
-    config = uvicorn.Config(
-        app,
-        lifespan="off",
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        timeout_graceful_shutdown=GRACEFUL_SHUTDOWN_S,
-    )
-    server = _Server(config)
-    with listener:
-        serving = asyncio.create_task(server.serve(sockets=[listener]))
-        stopping = asyncio.create_task(stop.wait())
+def _add_pause(app: FastAPI, switch: Switch) -> None:
+    @app.post("/api/pause")
+    async def pause(request: Request) -> JSONResponse:
         try:
-            await asyncio.wait((serving, stopping), return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            stopping.cancel()
-            server.should_exit = True
-            await serving
+            order = await _order(request)
+            return JSONResponse(
+                {"links": await switch(order, request.headers.get("authorization"))}
+            )
+        except Refused as refused:
+            return JSONResponse({"error": str(refused)}, refused.status)
 
 
-class _Server(uvicorn.Server):
-    """uvicorn without its signal handlers: signals belong to the process, not to its page."""
-
-    @contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
+async def _order(request: Request) -> Order:
+    """The order in a request's body, of which no more is read than an order may have."""
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > ORDER_BYTES_MAX:
+            raise Refused(413, "that is no order: too long")
+    try:
+        return Order.model_validate_json(bytes(body))
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        name = ".".join(str(step) for step in first["loc"]) or "body"
+        raise Refused(422, f"{name}: {first['msg']}") from None

@@ -8,8 +8,9 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
-import replicator
-from replicator.dashboard.app import create_app, serve_on
+from replicator.dashboard.app import create_app
+from replicator.dashboard.gather import Gatherer, Gathering
+from replicator.dashboard.serving import serve_on
 from replicator.demo import statuses
 from replicator.demo.screen import LinkView, Screen, View
 from replicator.demo.stage import STATUS_INTERVAL_S, Stage, every, together
@@ -25,6 +26,9 @@ class Narrator:
         self._seconds = seconds
         self._phase = "start"
         self._began_s: float | None = None
+        ports = stage.status_ports.items()
+        self._names = {region: f"http://{LOOPBACK}:{port}" for region, port in ports}
+        self._gathering = Gathering(names=[*self._names.values()], clock=stage.clock)
 
     def enter(self, phase: str, says: str) -> None:
         """A phase begins; the time of the first is the beginning of the writing."""
@@ -42,7 +46,9 @@ class Narrator:
             if page is not None:
                 address = f"http://{LOOPBACK}:{page.getsockname()[1]}/"
                 self._screen.event(f"status page: {address}")
-                group.create_task(serve_on(create_app(self.status), page, done))
+                gatherer = Gatherer(gathering=self._gathering, authorization=None)
+                app = create_app(self.status, conflicts=gatherer.conflicts)
+                group.create_task(serve_on(app, page, done))
             try:
                 yield
             finally:
@@ -50,12 +56,9 @@ class Narrator:
 
     def status(self) -> dict[str, Any]:
         """The status of all replicators together."""
-        return statuses.merged(
-            self._stage.statuses,
-            started_us=self._stage.started_us,
-            now_us=self._stage.clock.now_us(),
-            version=replicator.__version__,
-        )
+        for region, name in self._names.items():
+            self._gathering.note(name, self._stage.statuses.get(region))
+        return self._gathering.document()
 
     async def _show(self) -> None:
         self._screen.show(self._view())

@@ -1,4 +1,4 @@
-"""What the replicators say of themselves: asked over HTTP, and put together as one status.
+"""What the replicators say of themselves, asked over HTTP.
 
 The demo shows these figures and waits by them, but does not judge by them: the verdict comes from
 the tables (compare.py) and from the applications' own journal.
@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import http.client
 import json
-import os
 from collections.abc import Iterator, Mapping
 from http import HTTPStatus
 from typing import Any, TypeAlias
@@ -22,7 +21,6 @@ Statuses: TypeAlias = Mapping[str, Status | None]
 """Of each region's replicator; None while it does not answer."""
 
 TIMEOUT_S = 2.0
-_WORST_FIRST = ("failed", "degraded", "ok")
 
 
 async def poll(ports: Mapping[str, int]) -> dict[str, Status | None]:
@@ -43,19 +41,6 @@ def fetch(port: int, path: str = "/api/status") -> Status | None:
     finally:
         connection.close()
     return document
-
-
-def merged(statuses: Statuses, *, started_us: int, now_us: int, version: str) -> dict[str, Any]:
-    """One status document over all replicators; one that does not answer degrades the whole."""
-    states = {"degraded" if status is None else status["state"] for status in statuses.values()}
-    return {
-        "version": version,
-        "pid": os.getpid(),
-        "started_us": started_us,
-        "now_us": now_us,
-        "state": next((state for state in _WORST_FIRST if state in states), "ok"),
-        "pipelines": list(pipelines(statuses)),
-    }
 
 
 def pipelines(statuses: Statuses) -> Iterator[Mapping[str, Any]]:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from replicator.dashboard.app import listen
+from replicator.dashboard.serving import listen
 from replicator.demo.children import isolated_environment
 from replicator.demo.closing import closing_rows, closing_title
 from replicator.demo.narrator import Narrator

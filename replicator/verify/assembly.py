@@ -10,6 +10,8 @@ from random import Random
 
 from conflict.operations import Key
 from conflict.repair import Holding, Verdict, compare, compare_one_way
+from replicator.backfill.rate import Bucket
+from replicator.backfill.units import item_bytes, write_units
 from replicator.compose import region_port, stores
 from replicator.errors import ConfigurationError, ReplicatorError
 from replicator.keeper import RETENTION_US
@@ -24,9 +26,10 @@ from replicator.preflight import (
 from replicator.records import Mode
 from replicator.requests import TableRequests
 from replicator.settings import Settings
-from replicator.verify.candidates import Judge
+from replicator.verify.candidates import Judge, Pay
 from replicator.verify.comparison import Comparison, ComparisonLimits
 from replicator.verify.scan import SEGMENTS, Pace, Scanner
+from replicator.view import WHOLE, View, wrong_view
 from replicator.writer import Observer, Writer, WriterLimits
 
 
@@ -41,6 +44,8 @@ class VerifyOptions:
     sample: float = 1.0
     settle_s: float = 3.0
     read_units_per_s: float | None = None
+    write_units_per_s: float | None = None
+    """Of repairs, in each region."""
 
 
 def comparison_of(
@@ -85,6 +90,7 @@ def comparison_of(
             writer=writer,
             pace=Pace(options.read_units_per_s, clock=clock, sleep=asyncio.sleep),
             segments=segments,
+            view=view_of_scan(settings, options.table, region),
         )
         for region, api in apis.items()
     }
@@ -92,10 +98,9 @@ def comparison_of(
         scanners=scanners,
         writer=writer,
         judge=_judge(settings, options, lost),
-        limits=ComparisonLimits(
-            repair=options.repair, settle_s=options.settle_s, sample=options.sample
-        ),
+        limits=ComparisonLimits(settle_s=options.settle_s, sample=options.sample),
         sleep=asyncio.sleep,
+        pay=_payer(options, apis, clock) if options.repair else None,
     )
 
 
@@ -132,6 +137,9 @@ async def key_names_of(settings: Settings, table: str, apis: Mapping[str, Api]) 
         if list(schema.items()) != list(schemas[0].items()):
             subject = table_subject(settings, table, region)
             raise ConfigurationError(f"{subject}: has other keys than in {next(iter(apis))}")
+    entry = settings.tables[table]
+    if text := wrong_view(entry.view, entry.mode, entry.marker, schemas[0]):
+        raise ConfigurationError(f"table {table}: {text}")
     return tuple(schemas[0])
 
 
@@ -155,6 +163,34 @@ async def _key_schema(
         subject = control_subject(settings.control_table, region)
         return f"{subject}: does not exist; run `replicator setup`"
     return description.key_schema
+
+
+def view_of_scan(settings: Settings, table: str, region: str) -> View:
+    """How what a region holds is compared: a source of copies as these see it.
+
+    Where every region writes, what is not replicated is left out everywhere.
+    """
+    entry = settings.tables[table]
+    return entry.view if region in entry.sources else WHOLE
+
+
+def _payer(options: VerifyOptions, regions: Collection[str], clock: Clock) -> Pay:
+    """Holds repairs to the write rate of each region."""
+    buckets = {
+        region: Bucket(
+            options.write_units_per_s, monotonic_s=clock.monotonic_s, sleep=asyncio.sleep
+        )
+        for region in regions
+    }
+
+    async def pay(verdict: Verdict) -> None:
+        for region, shipment in verdict.shipments.items():
+            image = shipment.item.image if shipment.item is not None else {}
+            await buckets[region].take(write_units(item_bytes(image)))
+        for region, (item, _) in verdict.stamps.items():
+            await buckets[region].take(write_units(item_bytes(item.image)))
+
+    return pay
 
 
 def _judge(settings: Settings, options: VerifyOptions, lost: Collection[str]) -> Judge:

@@ -5,8 +5,9 @@ again, strongly and with all that is remembered of it, and is a difference only 
 it has changed in any region for STEADY_LOOKS looks in a row, `settle_s` apart. What still changes
 after ROUNDS_MAX looks is counted as restless: no difference, and not known to be equal.
 
-A repair ends when a later look finds all regions equal. It goes by the verdict of the very look
-that found the difference; what has changed since keeps its place, and is looked at again.
+A repair is paid for before it is made, so that a rate can hold it back. It ends when a later look
+finds all regions equal. It goes by the verdict of the very look that found the difference; what has
+changed since keeps its place, and is looked at again.
 
 This module must not know how the keys were found, nor what is told to whom.
 """
@@ -14,7 +15,7 @@ This module must not know how the keys were found, nor what is told to whom.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from hashlib import blake2b
@@ -36,6 +37,8 @@ ROUNDS_MAX = 7
 """Enough to find a difference, repair it, find that it changed meanwhile, and look on."""
 
 Judge: TypeAlias = Callable[[Key, Mapping[str, Holding]], Verdict]
+Pay: TypeAlias = Callable[[Verdict], Awaitable[None]]
+"""Returns when what a verdict asks for may be written."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,13 +96,14 @@ class Candidates:
         regions: Sequence[str],
         writer: Writer,
         judge: Judge,
-        mend: bool,
+        pay: Pay | None,
         settle_s: float,
         sleep: Sleep,
         report: Callable[[Difference], None],
     ) -> None:
+        """`pay`: asked before each repair; None where nothing is to be repaired."""
         self._regions, self._writer, self._judge = regions, writer, judge
-        self._mend, self._settle_s, self._sleep = mend, settle_s, sleep
+        self._pay, self._settle_s, self._sleep = pay, settle_s, sleep
         self._report = report
         self.pending = 0
 
@@ -142,9 +146,10 @@ class Candidates:
         if candidate.looks < STEADY_LOOKS:
             return True
         candidate.found = _difference(verdict, holdings)
-        if self._mend and verdict.decided and candidate.repairs < STEADY_LOOKS:
+        if self._pay and verdict.decided and candidate.repairs < STEADY_LOOKS:
+            await self._pay(verdict)
             return await self._repair(candidate, verdict)
-        self._report(_ended(candidate.found, repaired=False if self._mend else None))
+        self._report(_ended(candidate.found, repaired=False if self._pay else None))
         return False
 
     async def _repair(self, candidate: _Candidate, verdict: Verdict) -> bool:

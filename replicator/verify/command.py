@@ -10,17 +10,19 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TextIO
 
+from replicator import loop
 from replicator.clock import SystemClock
-from replicator.errors import ConfigurationError, Fatal, ReplicatorError, Throttled
+from replicator.errors import ConfigurationError, Fatal, ReplicatorError, Throttled, suggestion
 from replicator.ports import Api, Clock
 from replicator.preflight import Connect, remedy
-from replicator.settings import Settings, suggestion
+from replicator.records import Gap
+from replicator.settings import Settings
 from replicator.verify.assembly import VerifyOptions, comparison_of, key_names_of, regions_of_loss
 from replicator.verify.candidates import Difference
 from replicator.verify.comparison import Comparison
@@ -30,6 +32,7 @@ from replicator.verify.report import (
     summary_document,
     summary_line,
 )
+from replicator.waiting import Gaps
 
 GIVE_UP_AFTER_S = 60.0
 """How long a region may fail without a single answer before the command ends."""
@@ -79,7 +82,7 @@ def verify_table(
     try:
         apis = {region: connect(region) for region in regions}
         with _open_report(report) as file:
-            return asyncio.run(_verify(settings, options, apis, as_json=as_json, file=file))
+            return loop.run(_verify(settings, options, apis, as_json=as_json, file=file))
     except ReplicatorError as error:
         raise _told(error) from None
     except BaseExceptionGroup as group:
@@ -126,6 +129,7 @@ async def _verify(
     started_s = clock.monotonic_s()
     key_names = await key_names_of(settings, options.table, apis)
     lost = await regions_of_loss(settings, options.table, apis, clock)
+    gaps = await _gaps_to_close(settings, options, apis)
     comparison = comparison_of(
         settings,
         options,
@@ -141,6 +145,8 @@ async def _verify(
         stats = await comparison.run(teller.tell)
     finally:
         progress.cancel()
+    if not stats.standing:
+        await _close(settings, gaps, apis)
     teller.close(
         summary_document(
             options.table,
@@ -152,6 +158,30 @@ async def _verify(
         )
     )
     return 1 if stats.standing else 0
+
+
+async def _gaps_to_close(
+    settings: Settings, options: VerifyOptions, apis: Mapping[str, Api]
+) -> list[Gap]:
+    """What a repair closes if it ends clean: where it looks at all items, in all regions.
+
+    One that is reported from now on is another row, or another time in it, and stays.
+    """
+    members = settings.tables[options.table].members
+    if not options.repair or options.sample < 1 or set(apis) != set(members):
+        return []
+    sources = settings.tables[options.table].sources
+    stored = [await _gaps(settings, apis[region]).load(options.table, region) for region in sources]
+    return [gap for found in stored for gap in found]
+
+
+async def _close(settings: Settings, gaps: Iterable[Gap], apis: Mapping[str, Api]) -> None:
+    for gap in gaps:
+        await _gaps(settings, apis[gap.source]).remove(gap)
+
+
+def _gaps(settings: Settings, api: Api) -> Gaps:
+    return Gaps(api=api, control_table=settings.control_table)
 
 
 class _Teller:

@@ -22,7 +22,7 @@ from dataclasses import dataclass, field
 from conflict.content import digest
 from conflict.operations import Image, Key
 from replicator.ports import Sleep
-from replicator.verify.candidates import Candidates, Difference, Judge
+from replicator.verify.candidates import Candidates, Difference, Judge, Pay
 from replicator.verify.digests import BUCKETS, Buckets, Suspects, bucket_of, grouped, key_digest
 from replicator.verify.digests import unequal as unequal_buckets
 from replicator.verify.scan import Scanner
@@ -36,7 +36,6 @@ KEYS_MAX = 50_000
 class ComparisonLimits:
     """How much is compared, and how. `sample`: the share of the buckets, above 0 and at most 1."""
 
-    repair: bool = False
     settle_s: float = 3.0
     sample: float = 1.0
     keys_max: int = KEYS_MAX
@@ -77,8 +76,10 @@ class Comparison:
         judge: Judge,
         limits: ComparisonLimits,
         sleep: Sleep,
+        pay: Pay | None = None,
     ) -> None:
-        self._scanners, self._limits = scanners, limits
+        """`pay`: asked before each repair; without it nothing is repaired."""
+        self._scanners, self._limits, self._pay = scanners, limits, pay
         self._writer, self._judge, self._sleep = writer, judge, sleep
         self._sampled = max(1, round(limits.sample * BUCKETS))
         self.stats = ComparisonStats()
@@ -94,7 +95,7 @@ class Comparison:
             regions=tuple(self._scanners),
             writer=self._writer,
             judge=self._judge,
-            mend=self._limits.repair,
+            pay=self._pay,
             settle_s=self._limits.settle_s,
             sleep=self._sleep,
             report=lambda difference: self._note(difference, report),

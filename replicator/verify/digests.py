@@ -48,15 +48,21 @@ class Buckets:
         """The sum and the count of a bucket."""
         return self._sums[bucket], self._counts[bucket]
 
+    def unlike(self, other: Buckets) -> Iterator[int]:
+        """The buckets that come to something else in another region."""
+        ours = zip(self._sums, self._counts, strict=True)
+        theirs = zip(other._sums, other._counts, strict=True)
+        both = enumerate(zip(ours, theirs, strict=True))
+        return (bucket for bucket, (one, two) in both if one != two)
+
 
 def unequal(regions: Mapping[str, Buckets]) -> list[int]:
     """The buckets that do not come to the same everywhere."""
     first, *others = regions.values()
-    return [
-        bucket
-        for bucket in range(BUCKETS)
-        if any(other.at(bucket) != first.at(bucket) for other in others)
-    ]
+    found: set[int] = set()
+    for other in others:
+        found.update(first.unlike(other))
+    return sorted(found)
 
 
 def grouped(

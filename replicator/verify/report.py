@@ -29,7 +29,7 @@ _UNITS = ((86_400, "d"), (3_600, "h"), (60, "min"), (1, "s"))
 def difference_document(difference: Difference, now_us: int) -> dict[str, Any]:
     """A difference, ready for JSON. Binaries in a key are base64, as in the service's own JSON."""
     return {
-        "key": _key(difference.key),
+        "key": key_document(difference.key),
         "regions": {
             region: {
                 "sign": side.finding.sign.value,
@@ -51,7 +51,7 @@ def difference_line(difference: Difference, now_us: int) -> str:
     sides = difference.sides.items()
     parts = [
         "".join(side.finding.sign.value for _, side in sides),
-        json.dumps(_key(difference.key)),
+        json.dumps(key_document(difference.key)),
     ]
     parts += [
         f"{region}: {side.finding.reason.value}{_age(side, now_us)}"
@@ -122,7 +122,8 @@ def _outcome(summary: Mapping[str, Any]) -> str:
     return ", ".join(parts)
 
 
-def _key(key: Key) -> dict[str, dict[str, Any]]:
+def key_document(key: Key) -> dict[str, dict[str, Any]]:
+    """A key, ready for JSON. Binaries are base64."""
     return {
         name: {
             kind: base64.b64encode(content).decode() if isinstance(content, bytes) else content

@@ -18,13 +18,14 @@ from conflict.operations import Image, Key
 from replicator.ports import Api, Clock, Sleep
 from replicator.requests import TableRequests, Wire
 from replicator.table import key_of
+from replicator.view import WHOLE, View
 from replicator.writer import Writer
 
 SEGMENTS = 4
 """Per region. More would not be faster, for the digests keep a core busy; and each holds a page."""
 
-PAGE_ITEMS = 1_000
-"""Small items make large pages once they are Python objects; this bounds the memory."""
+PAGE_ITEMS = 250
+"""A page of 1 MB may be some twenty once it is Python objects; this bounds the memory."""
 
 SLICE_ITEMS = 100
 
@@ -67,10 +68,11 @@ class Scanner:
     writer: Writer
     pace: Pace
     segments: int = SEGMENTS
+    view: View = WHOLE
     stats: ScanStats = field(default_factory=ScanStats)
 
     async def scan(self, take: Callable[[Key, Image], None]) -> None:
-        """Hand on every item, the marker left out."""
+        """Hand on every item that is replicated, as it is and the marker left out."""
         self.stats.items = 0
         async with asyncio.TaskGroup() as group:
             for segment in range(self.segments):
@@ -98,7 +100,9 @@ class Scanner:
         names, marker = self.requests.key_names, self.requests.marker
         for start in range(0, len(items), SLICE_ITEMS):
             for wire in items[start : start + SLICE_ITEMS]:
-                image = {name: value for name, value in wire.items() if name != marker}
-                take(key_of(wire, names), image)
+                bare = {name: value for name, value in wire.items() if name != marker}
+                image = self.view.image(bare)
+                if image is not None:
+                    take(key_of(wire, names), image)
             self.stats.items += len(items[start : start + SLICE_ITEMS])
             await asyncio.sleep(0)

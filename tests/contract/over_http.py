@@ -39,6 +39,7 @@ from replicator.control import (
     create_control_table_request,
 )
 from replicator.dynamodb import Boto3Api
+from replicator.plane import lean_api
 from replicator.records import (
     After,
     Checkpoint,
@@ -76,14 +77,18 @@ CLOCK = WallClock()
 class Connection:
     """One region of an engine, with a control table of its own; a context manager."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, *, lean: bool) -> None:
+        """`lean`: the lean data plane is under test, else the reference."""
+        self._lean = lean
         self.endpoint_url = engine.endpoint_url
         self.control_table = unique_name("replicator-control")
         self._stack = ExitStack()
 
     def __enter__(self) -> Self:
         self._runner = self._stack.enter_context(asyncio.Runner())
-        self.api = Boto3Api.open(region=REGION, endpoint_url=self.endpoint_url, threads=8)
+        reference = Boto3Api.open(region=REGION, endpoint_url=self.endpoint_url, threads=8)
+        lean = self._lean
+        self.api = lean_api(REGION, reference, connections_max=8) if lean else reference
         self._stack.callback(self.api.close)
         self.run(self.api.call("CreateTable", create_control_table_request(self.control_table)))
         self.application = client(self.endpoint_url, REGION)

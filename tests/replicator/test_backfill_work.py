@@ -16,6 +16,7 @@ from conflict.version import Kind, Version
 from replicator.backfill import segment, target
 from replicator.backfill.command import run_backfill
 from replicator.backfill.plan import Request
+from replicator.backfill.work import SEGMENTS_AT_ONCE
 from replicator.clock import SystemClock
 from replicator.control import ControlKeyStates, create_control_table_request
 from replicator.dynamodb import Boto3Api
@@ -252,6 +253,24 @@ def test_what_is_settled_is_not_scanned_again(
     scans = [request for operation, request in place.apis[HOME].calls if operation == "Scan"]
     assert {request["Segment"] for request in scans} == {3}
     assert scans[0] == last[0]
+    assert place.items(AWAY, place.orders) == place.items(HOME, place.orders)
+
+
+def test_a_process_works_on_few_segments_at_once(place: Place) -> None:
+    """However many there are: each holds a page in memory."""
+    place.put(HOME, place.orders, *numbered(40))
+    under_way = most = 0
+
+    def look(operation: str, request: Wire) -> None:
+        nonlocal under_way, most
+        if operation == "UpdateItem" and request["TableName"] == CONTROL:
+            under_way += "SET claimed_by" in request["UpdateExpression"]
+            under_way -= "at_end" in request["UpdateExpression"]
+            most = max(most, under_way)
+
+    place.apis[HOME].before = look
+    assert place.backfill(place.orders, segments=50) == 0
+    assert (under_way, most) == (0, SEGMENTS_AT_ONCE)
     assert place.items(AWAY, place.orders) == place.items(HOME, place.orders)
 
 

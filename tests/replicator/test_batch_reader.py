@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from conflict.operations import Item, Key
+from replicator.batch_reader import READ_BATCHES_IN_FLIGHT, BatchReader
 from replicator.errors import Poison, Transient
 from replicator.ports import READ_BATCH_MAX
-from replicator.writer import READ_BATCHES_IN_FLIGHT, BatchReader
 from support.clock import VirtualClock
 from support.writers import WriterBench, key
 

@@ -6,6 +6,7 @@ import asyncio
 import json
 import logging
 import os
+import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -18,7 +19,8 @@ import pytest
 
 from replicator import __version__
 from replicator.cli import main
-from replicator.dashboard.app import create_app, listen, serve_on
+from replicator.dashboard.app import create_app
+from replicator.dashboard.serving import listen, serve_on
 from replicator.logs import JsonLines, TextLines
 from support.engines import Engine, free_port
 
@@ -120,14 +122,11 @@ def test_a_missing_configuration_is_one_line(run: Run, command: str) -> None:
 @pytest.mark.parametrize("command", ["setup", "doctor", "run", "status"])
 def test_a_wrong_configuration_is_one_line_per_error(run: Run, command: str) -> None:
     """Every command refuses it alike."""
-    write('[regions.us-east-1]\n[tables.orders]\nregions = ["us-east-1", "us-east-2"]\nwhere = 1\n')
+    write('[regions.us-east-1]\n[tables.orders]\nregions = ["us-east-1", "us-east-2"]\nwhen = 1\n')
     status, out, err = run(command)
     assert (status, out) == (2, "")
     assert err == [
-        (
-            "replicator: replicator.toml: tables.orders.where: unknown key; known: marker, names, "
-            "regions, source, targets, ttl_deletes"
-        )
+        ('replicator: replicator.toml: tables.orders.when: unknown key; did you mean "where"?')
     ]
 
 
@@ -222,7 +221,8 @@ def test_setup_then_doctor_on_an_engine(
     assert (status, {check["level"] for check in json.loads(out)}) == (0, {"ok"})
     status, out, err = run("doctor")
     assert (status, err) == (0, [])
-    assert out.splitlines()[-1] == "6 ok"
+    assert out.splitlines()[-1].endswith(f" ok, {len(REGIONS)} to look at")
+    assert out.count("was never read to its end") == len(REGIONS)
 
 
 def _create_table(endpoint_url: str, region: str, name: str) -> None:
@@ -241,8 +241,10 @@ def _status(state: str, error: str | None = None) -> dict[str, Any]:
     link |= {"backlog_age_s": None, "latency_ms": {"p50": None, "p99": 12.5}}
     link |= dict.fromkeys(("applied", "stale", "removed", "quarantined", "retries"), 1_234)
     pipeline: dict[str, Any] = {"table": "orders", "source": "us-east-1", "error": None}
-    pipeline |= {"state": "running", "gap": None, "links": [link]}
-    return {"version": "1", "pid": 7, "state": state, "pipelines": [pipeline]}
+    pipeline |= {"state": "running", "gap": None, "links": [link], "records": {"conflicts": 58}}
+    exposure = {"us-east-1": {"seconds": None, "records": 3}}
+    document: dict[str, Any] = {"version": "1", "pid": 7, "state": state, "now_us": 17_000_000}
+    return {**document, "exposure": exposure, "pipelines": [pipeline]}
 
 
 @pytest.fixture
@@ -276,7 +278,10 @@ def test_status_shows_each_link(run: Run, serving: Callable[[dict[str, Any]], st
     status, out, err = run("status", "--url", serving(_status("ok")))
     assert (status, err) == (0, [])
     (row,) = [line for line in out.splitlines() if "us-east-1 → eu-west-1" in line]
-    assert row.split()[4:] == ["running", "3", "unknown", "unknown", "12.5", "ms", *["1,234"] * 3]
+    assert row.split()[4:8] == ["running", "3", "unknown", "unknown"]
+    assert row.split()[8:] == ["12.5", "ms", "unknown", *["1,234"] * 4]
+    assert "if us-east-1 vanished now: unknown, 3 changes" in out
+    assert "conflicts decided: 58" in out
 
 
 def test_status_of_several_processes_is_json(
@@ -310,6 +315,23 @@ def test_status_obeys_nothing_that_it_shows(
     assert "\x1b" not in out
     assert "\u202e" not in out
     assert "[red]gone[/red]" in out
+
+
+@pytest.mark.parametrize("text", ["", "5", "h", "5x", "1.5h", "-5m", "\u0665m"])
+def test_a_time_that_is_none_is_wrong_usage(run: Run, text: str) -> None:
+    """One line, with an example."""
+    status, _, err = run("conflicts", f"--since={text}")
+    assert (status, len(err)) == (2, 1)
+    assert "give one such as 90s, 15m, 6h, 7d" in err[0]
+
+
+def test_top_shows_what_status_shows(run: Run, serving: Callable[[dict[str, Any]], str]) -> None:
+    """So many looks as are asked for, with the exit status of the last."""
+    here = serving(_status("ok"))
+    status, out, err = run("top", "--url", here, "--looks", "2", "--interval", "0.01")
+    assert (status, err) == (0, [])
+    assert out.count("us-east-1 → eu-west-1") == 2
+    assert run("top", "--url", serving(_status("failed")), "--looks", "1")[0] == 1
 
 
 def test_as_a_process_it_ends_without_a_traceback(tmp_path: Path) -> None:
@@ -351,3 +373,65 @@ def test_libraries_that_print_bodies_stay_quiet(run: Run) -> None:
     assert logging.getLogger().level == logging.DEBUG
     assert not logging.getLogger("botocore.endpoint").isEnabledFor(logging.INFO)
     assert not logging.getLogger("urllib3.connectionpool").isEnabledFor(logging.INFO)
+
+
+def test_a_bug_is_told_by_its_place_and_not_by_its_words(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What an unforeseen error says may quote an item."""
+
+    def broken(_: object) -> int:
+        raise ExceptionGroup("canary", [KeyError("canary")])
+
+    monkeypatch.setattr("replicator.commands.status", broken)
+    status, out, err = run("status")
+    assert (status, out) == (1, "")
+    assert err[0] == "Traceback (most recent call last):"
+    assert err[-1].startswith("replicator: internal error: KeyError")
+    assert not any("canary" in line for line in err if "raise" not in line)
+
+
+@pytest.mark.parametrize("formatter", [TextLines(), JsonLines()])
+def test_an_exception_in_a_log_is_told_without_its_words(formatter: logging.Formatter) -> None:
+    """Libraries log what they catch, with what it says."""
+    items: dict[str, int] = {}
+    try:
+        items["yranac"[::-1]]
+    except KeyError as error:
+        info = (type(error), error, error.__traceback__)
+    record = logging.LogRecord("uvicorn.error", logging.ERROR, "f", 1, "failed", (), info)
+    text = formatter.format(record)
+    assert "KeyError" in text
+    assert "test_an_exception_in_a_log" in text
+    assert "canary" not in text
+
+
+def test_a_dashboard_whose_port_is_taken_is_one_line(run: Run) -> None:
+    """It names the address and the way out."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        status, out, err = run("dashboard", "--url", "http://127.0.0.1:9", "--port", port)
+    assert (status, out) == (2, "")
+    (line,) = err
+    assert line.startswith(f"replicator: http: cannot listen on 127.0.0.1:{port}: ")
+    assert line.endswith("end the process that listens there, or choose another with --port")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (("dashboard", "--url", "here"), "--url: 'here' is no URL; write it like http"),
+        (("dashboard", "--port", "0"), "argument --port: '0' is no port"),
+        (("pause", "--table", "order"), '--table: "order" is not configured; did you mean'),
+        (("resume", "--table", "orders", "--target", "mars"), '--target: "mars" is no target'),
+        (("pause",), "the following arguments are required: --table"),
+    ],
+)
+def test_wrong_usage_of_the_page_and_of_pausing_is_one_line(
+    run: Run, arguments: tuple[str, ...], complaint: str
+) -> None:
+    """Status 2, and nothing is asked of any region."""
+    run("init", "--table", "orders")
+    status, out, err = run(*arguments)
+    assert (status, out, len(err)) == (2, "", 1)
+    assert complaint in err[0]

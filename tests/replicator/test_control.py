@@ -14,9 +14,11 @@ import pytest
 from conflict.operations import Hold, Item, Key, RaiseTombstone, Release, marker_of
 from conflict.version import Kind, Version
 from replicator.control import (
+    AT_HOME,
     RETENTION_S,
     ControlCheckpoints,
     ControlKeyStates,
+    ControlPositions,
     create_control_table_request,
     digest,
     time_to_live_request,
@@ -167,6 +169,18 @@ def test_only_a_finished_checkpoint_expires() -> None:
     assert "expires_at" not in running["UpdateExpression"]
     assert "expires_at = :expires" in finished["UpdateExpression"]
     assert finished["ExpressionAttributeValues"][":expires"] == EXPIRES
+
+
+def test_a_position_at_home_is_another_row_and_always_expires() -> None:
+    """A checkpoint beyond it makes it useless, and nothing else removes it."""
+    clock, api = VirtualClock(), ScriptedApi({}, {"Items": []})
+    at_home = ControlPositions(api=api, control_table="control", clock=clock, kind=AT_HOME)
+    clock.run(at_home.save(checkpoint(After(5))))
+    clock.run(at_home.load("orders", "us"))
+    saved, loaded = api.requests
+    assert saved["Key"]["pk"] == {"S": "home#orders#us"}
+    assert saved["ExpressionAttributeValues"][":expires"] == EXPIRES
+    assert loaded["ExpressionAttributeValues"] == {":pk": {"S": "home#orders#us"}}
 
 
 MALFORMED = [{"S": "5"}, {"S": "5".zfill(39)}, {"S": "zzz"}, {"S": "٣".zfill(40)}, {"N": "5"}, {}]

@@ -140,7 +140,10 @@ def test_a_signal_leaves_nothing_behind(
 ) -> None:
     """Ctrl-C at any moment: no process and no file of the demo is left, and the status says it."""
     script = (
-        "import sys; from rich.console import Console; from replicator.demo.screen import *;"
+        # What starts the tests in the background may ignore Ctrl-C, as nohup does a hangup.
+        "import signal, sys; signal.signal(signal.SIGHUP, signal.SIG_DFL);"
+        "signal.signal(signal.SIGINT, signal.default_int_handler);"
+        "from rich.console import Console; from replicator.demo.screen import *;"
         "from replicator.demo.story import *;"
         f"options = Options(seconds=60, seed=1, replicator=(sys.executable, '-c', {IDLER!r}));"
         "sys.exit(play(options, PlainLines(Console())))"

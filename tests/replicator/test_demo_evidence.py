@@ -14,7 +14,7 @@ from replicator.demo.closing import catch_up_s, undisturbed
 from replicator.demo.compare import canonical
 from replicator.demo.journal import Journal, Kind, Write
 from replicator.demo.stage import Outage
-from replicator.demo.statuses import fetch, idle, links, merged, running, total
+from replicator.demo.statuses import fetch, idle, links, running, total
 from replicator.demo.world import LEDGER, ORDERS, REGIONS, TABLES
 from replicator.demo.writers import Ledger, Orders, Writer, content, order_key
 from support.clock import VirtualClock
@@ -246,14 +246,9 @@ def status(source: str, *, pending: int = 0, backlog_age_s: float | None = 0.0) 
     }
 
 
-def test_the_merged_status_holds_every_pipeline_and_the_worst_state() -> None:
-    """The page of the demo shows three processes as one; one that is silent degrades it."""
-    both = {US: status(US), AP: {**status(AP), "state": "failed"}}
-    whole = merged(both, started_us=1, now_us=2, version="v")
-    assert [pipeline["source"] for pipeline in whole["pipelines"]] == [US, AP]
-    assert whole["state"] == "failed"
-    silent = merged({US: status(US), AP: None}, started_us=1, now_us=2, version="v")
-    assert silent["state"] == "degraded"
+def test_links_and_counters_are_those_of_all() -> None:
+    """The demo counts over three processes as over one."""
+    both = {US: status(US), AP: status(AP)}
     assert total(both, "applied") == 6
     assert set(links(both)) == {("orders", US, EU), ("orders", AP, EU)}
 

@@ -8,8 +8,9 @@ from conflict.merge import NOTHING_TO_SHIP, Delivery, Effect, Settlement, Shipme
 from conflict.operations import Item
 from conflict.origin import Nature
 from conflict.version import Kind, Version
-from replicator.flow import DeliverTask, Flow, ReleaseTask, SettleTask, Task
+from replicator.flow import Flow
 from replicator.records import After, Mode
+from replicator.tasks import DeliverTask, ReleaseTask, SettleTask, Task
 from support.flows import TARGETS, FlowBench, change, key, shipped
 from support.scenes import KEY, World, at, change_of, image, item
 

@@ -6,10 +6,12 @@ import asyncio
 
 import pytest
 
+from conflict.operations import Item, marker_of
+from conflict.version import Kind, Version
 from replicator.errors import Fatal, ReplicatorError, Transient
 from replicator.parts import PipelineLimits
 from replicator.records import After, EventName, Finished, Mode, Record
-from support.pipelines import PipelineBench, checkpoint
+from support.pipelines import PipelineBench, checkpoint, image
 from support.scripted_stream import Call, ScriptedStream
 
 # --- records arrive -----------------------------------------------------------------------------
@@ -193,17 +195,54 @@ def test_what_does_not_arrive_in_time_is_cut_and_read_again_next_time() -> None:
     bench.run(script)
     assert 7.0 <= bench.clock.monotonic_s() - stopped_s[0] < 8.0
     assert bench.position is None
+    assert bench.position_at_home == After(1)
     assert bench.contents("ap") == {}
+
+
+def test_what_an_earlier_session_settled_claims_no_place_a_second_time() -> None:
+    """Something newer has taken its place since, and is shipped by its own origin."""
+    bench = PipelineBench()
+    at_home = checkpoint("arn:scripted", After(bench.write("1", "x")))
+    newer = Version(bench.clock.now_us() + 1, "eu", 7, Kind.REPLICATED)
+    bench.regions["us"].items["1"] = Item(image("1", "newer"), marker_of(newer))
+    bench.stores.positions_at_home["arn:scripted", "a"] = at_home
+
+    async def script() -> None:
+        await bench.until(lambda: bench.position == After(1))
+
+    bench.run(script)
+    assert bench.contents("us") == {"1": "newer"}
+    assert bench.contents("eu") == {}
+
+
+def test_what_was_settled_while_one_region_wrote_is_settled_anew_when_all_do() -> None:
+    """After an unplanned failover: a one-way source stamps nothing, so nothing there is settled."""
+    bench = PipelineBench(mode=Mode.ONE_WAY)
+    bench.ports["eu"].fail_always("put", Transient("it is the source no more"))
+
+    async def turned_away() -> None:
+        bench.write("1", "x")
+        await bench.clock.sleep(60.0)
+
+    bench.run_and_kill(turned_away)
+    bench.ports["eu"].fail_always("put", None)
+    bench.pipeline = bench.another(Mode.MULTI_WRITER)
+
+    async def merged() -> None:
+        await bench.until(lambda: bench.position is not None)
+
+    bench.run(merged)
+    assert bench.contents("eu") == {"1": "x"}
 
 
 def test_a_stop_ends_although_the_checkpoint_cannot_be_saved() -> None:
     """Some records will be read again, which is safe."""
     bench = PipelineBench(limits=PipelineLimits(drain_s=7.0, checkpoint_interval_s=3600.0))
-    bench.stores.fail_always("save", Transient("down"))
 
     async def script() -> None:
         bench.write("1", "x")
         await bench.until(lambda: bench.contents("eu") == {"1": "x"})
+        bench.stores.fail_always("save", Transient("down"))
 
     bench.run(script, limit_s=60.0)
     assert bench.position is None

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
-from replicator.errors import Throttled, Transient
+from replicator.errors import Throttled, Transient, Trimmed
 from replicator.keeper import NOTE_READ_EVERY_S
 from replicator.parts import PipelineLimits
 from replicator.reader import ReaderLimits
@@ -54,6 +56,29 @@ def test_a_stream_of_another_name_is_a_gap() -> None:
     (gap,) = bench.stores.reported
     assert (gap.shard, gap.stream_arn) == (WHOLE_STREAM, "arn:scripted")
     assert bench.position is not None
+
+
+def test_a_stream_is_known_again_before_anything_of_it_was_kept() -> None:
+    """A process that ended before its first checkpoint has read, and perhaps applied, records of a
+    stream that was made anew since: that is a gap, and is told once."""
+    limits = PipelineLimits(checkpoint_interval_s=1_000.0)
+    bench = PipelineBench(limits=limits)
+    bench.stores.fail("save", Transient("down"))
+
+    async def script() -> None:
+        bench.write("1", "x")
+        await bench.until(lambda: bench.contents("eu") == {"1": "x"})
+
+    bench.run_and_kill(script)
+    (kept,) = bench.stores.positions.values()
+    bench.stores.positions = {("arn:old", WHOLE_STREAM): replace(kept, stream_arn="arn:old")}
+
+    async def idle() -> None:
+        await bench.clock.sleep(10.0)
+
+    for _ in range(2):
+        bench.run_and_kill(idle)
+    assert [gap.shard for gap in bench.stores.reported] == [WHOLE_STREAM]
 
 
 def test_a_gap_of_an_earlier_run_is_still_told() -> None:
@@ -168,6 +193,36 @@ def test_a_position_that_was_trimmed_is_a_gap_unless_all_was_done_of_late(
     assert bool(bench.stores.reported) == is_gap
 
 
+def test_what_a_new_session_has_seen_to_be_empty_has_lost_nothing() -> None:
+    """Also before it has kept anything. DynamoDB Local calls the beginning of an empty shard
+    trimmed when records of other tables have come."""
+    limits = PipelineLimits(checkpoint_interval_s=1_000.0)
+    bench = PipelineBench(limits=limits)
+
+    async def script() -> None:
+        await bench.until(lambda: bench.stream.calls[Call.RECORDS, "a"] > 1)
+        bench.stream.fail(Call.RECORDS, Trimmed("the beginning"), shard="a")
+        await bench.clock.sleep(30.0)
+        bench.write("1", "x")
+        await bench.until(lambda: bench.contents("eu") == {"1": "x"})
+
+    bench.run(script)
+    assert bench.stores.reported == []
+
+
+def test_a_new_session_whose_first_answer_is_a_loss_has_a_gap() -> None:
+    """Nothing is known of what was there."""
+    bench = PipelineBench()
+    bench.stream.fail(Call.RECORDS, Trimmed("the beginning"), shard="a")
+
+    async def script() -> None:
+        bench.write("1", "x")
+        await bench.until(lambda: bench.contents("eu") == {"1": "x"})
+
+    bench.run(script)
+    assert len(bench.stores.reported) == 1
+
+
 def test_what_has_not_arrived_is_not_noted_as_done() -> None:
     """A target that is down keeps the note at the oldest write that waits for it."""
     bench = PipelineBench(mode=Mode.ONE_WAY)
@@ -190,7 +245,7 @@ def test_what_has_not_arrived_is_not_noted_as_done() -> None:
 # --- long waits ---------------------------------------------------------------------------------
 
 
-def test_what_waited_longer_than_the_stream_holds_it_is_dropped_and_told() -> None:
+def test_f16_what_waited_longer_than_the_stream_holds_it_is_dropped_and_told() -> None:
     """Its tombstones may be gone: it must not arrive, and a comparison has to repair it."""
     seldom = ReaderLimits(poll_min_s=600.0, poll_idle_s=600.0, describe_interval_s=600.0)
     limits = PipelineLimits(checkpoint_interval_s=60.0)

@@ -6,6 +6,7 @@ import pytest
 
 from replicator.errors import Fatal, Transient
 from replicator.records import Mode
+from replicator.writer import WriterLimits
 from support.pipelines import PipelineBench
 from support.scripted_stream import Call
 
@@ -147,10 +148,10 @@ def test_the_backlog_is_unknown_while_no_session_runs() -> None:
 
 
 @pytest.mark.parametrize("failing", ["load", "last_read", "load_parked"])
-def test_a_session_that_cannot_load_what_is_stored_begins_again(failing: str) -> None:
+def test_a_session_that_may_not_load_what_is_stored_begins_again(failing: str) -> None:
     """And says so until it runs."""
     bench = PipelineBench()
-    bench.stores.fail(failing, *[Transient("down")] * 3)
+    bench.stores.fail(failing, *[Fatal("down")] * 3)
 
     async def script() -> None:
         await bench.until(lambda: bench.stats.session_error == "down")
@@ -160,6 +161,35 @@ def test_a_session_that_cannot_load_what_is_stored_begins_again(failing: str) ->
         await bench.until(lambda: bench.stats.session_error is None)
 
     bench.run(script)
+
+
+@pytest.mark.parametrize("failing", ["load", "last_read", "load_parked", "find"])
+def test_a_session_that_begins_in_bad_weather_asks_again_in_place(failing: str) -> None:
+    """A dozen failures cost moments of backoff, not sessions with their growing pauses."""
+    bench = PipelineBench()
+    if failing == "find":
+        bench.find_errors += [Transient("down")] * 12
+    bench.stores.fail(failing, *[Transient("down")] * 12)
+    bench.write("1", "x")
+
+    async def script() -> None:
+        await bench.until(lambda: bench.contents("eu") == {"1": "x"})
+        assert bench.clock.monotonic_s() < 12 * WriterLimits().backoff_max_s
+
+    bench.run(script)
+    assert bench.stores.calls.count("load") == (13 if failing == "load" else 1)
+
+
+def test_a_stop_ends_the_tries_to_begin() -> None:
+    """A source that never answers holds no process back."""
+    bench = PipelineBench()
+    bench.stores.fail_always("load", Transient("down"))
+
+    async def script() -> None:
+        await bench.until(lambda: bench.stores.calls.count("load") > 20)
+
+    bench.run(script, limit_s=600.0)
+    assert bench.snapshot()["state"] == "stopped"
 
 
 def test_while_a_shard_goes_on_giving_records_the_backlog_is_as_old_as_the_last() -> None:

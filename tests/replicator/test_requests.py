@@ -187,6 +187,15 @@ def test_a_record_is_read_verbatim() -> None:
     assert not got.ttl
 
 
+@pytest.mark.parametrize("more", [{}, {"Keys": None}, {"Keys": {}}])
+def test_a_record_without_keys_is_a_record(more: dict[str, Any]) -> None:
+    """What is done about it is decided where its images are looked into."""
+    raw = raw_record()
+    del raw["dynamodb"]["Keys"]
+    raw["dynamodb"] |= more
+    assert record(raw).keys == {}
+
+
 def test_an_unknown_event_is_no_event() -> None:
     """A name that this version does not know fails nothing."""
     assert record(raw_record(eventName="UNKNOWN_TO_SDK_VERSION")).event is None

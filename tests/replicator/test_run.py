@@ -13,8 +13,10 @@ from replicator.clock import SystemClock
 from replicator.compose import HOME_SLACK_US, LinkObserver, build_pipeline, pipeline_stats
 from replicator.configuration import settings_of
 from replicator.errors import Fatal, ReplicatorError, Transient
+from replicator.handover.active import FencedTable
 from replicator.pipeline import Pipeline
 from replicator.ports import StreamSource
+from replicator.quarantine.command import Choice, Desk, _replay_of
 from replicator.records import Mode, TtlDeletes
 from replicator.run import REBUILD_S, _replicate
 from replicator.settings import Settings
@@ -208,6 +210,15 @@ def test_a_one_way_table_goes_to_its_targets(settings: Settings) -> None:
     assert transformer.mode is Mode.ONE_WAY
     assert transformer.ttl_deletes is TtlDeletes.IGNORE
     assert transformer.marker == "_m"
+
+
+def test_a_replay_out_of_the_quarantine_stands_behind_the_same_fence(settings: Settings) -> None:
+    """A parked change of a source that was moved away from must not overwrite the new one."""
+    desk = Desk(settings=settings, connect=apis().__getitem__, choice=Choice())
+    replay = asyncio.run(_replay_of(desk, "ledger", "us-east-1", SystemClock()))
+    ports = replay.writer._regions
+    fenced = {region: isinstance(port._table, FencedTable) for region, port in ports.items()}
+    assert fenced == {"us-east-1": False, "eu-west-1": True, "ap-south-1": True}
 
 
 async def found(pipeline: Pipeline) -> tuple[str, StreamSource]:

@@ -52,7 +52,16 @@ def test_everything_else_has_a_default(directory: Directory) -> None:
     assert orders.ttl_deletes is TtlDeletes.REPLICATE
     assert (settings.control_table, settings.tombstone_days) == ("replicator-control", 7)
     assert (settings.future_bound_s, settings.http.url) == (60, "http://127.0.0.1:8080")
-    assert (settings.writer.concurrency, settings.writer.unsettled_records_max) == (32, 10_000)
+    assert (settings.writer.concurrency, settings.writer.unsettled_records_max) == (256, 10_000)
+
+
+def test_one_source_may_be_read_for_several_tables(directory: Directory) -> None:
+    """It is never written to: copies of several kinds, also of what other entries replicate."""
+    one_way = 'source = "us-east-1"\ntargets = ["eu-west-1"]\nnames = { us-east-1 = "orders" }\n'
+    for first in ("", ORDERS):
+        text = REGIONS + first + "".join(f"[tables.{name}]\n{one_way}" for name in ("live", "dead"))
+        settings = directory.load(text)
+        assert settings.table_name("live", "us-east-1") == settings.table_name("dead", "us-east-1")
 
 
 def test_where_every_region_writes_every_region_is_read(directory: Directory) -> None:
@@ -97,7 +106,10 @@ def test_every_commented_key_of_the_starter_works(directory: Directory) -> None:
     commented = ["control_table", "future_bound_s", "tombstone_days", "names", "ttl_deletes"]
     commented += ["marker", "[http]", "host", "port", "[reader]", "poll_idle_s"]
     commented += ["describe_interval_s", "[writer]", "concurrency", "unsettled_records_max"]
-    commented += ["[mending]", "enabled", "after_s", "read_units_per_s"]
+    commented += ["allowed_endpoints", "write_rate", "unsettled_bytes_max"]
+    commented += ["[mending]", "enabled", "after_s", "read_units_per_s", "write_units_per_s"]
+    commented += ["[heartbeat]", "place", "interval_s", "[conflicts]", "images", "keys"]
+    commented += ["[telemetry]", "otlp_endpoint", "otlp_interval_s", "lagging_after_s"]
     for key in commented:
         assert f"\n# {key}" in text
         text = text.replace(f"\n# {key}", f"\n{key}")
@@ -188,17 +200,18 @@ WRONG = {
     ),
     "unknown section": (SOUND + "[htp]\n", 'htp: unknown key; did you mean "http"?'),
     "not yet there": (
-        SOUND + "write_rate = 5\n",
+        SOUND + "priority = 5\n",
         (
-            "tables.orders.write_rate: unknown key; known: marker, names, regions, source, "
-            "targets, ttl_deletes"
+            "tables.orders.priority: unknown key; known: marker, names, regions, rename, source, "
+            "targets, ttl_deletes, where, without, write_rate"
         ),
     ),
     "key that pydantic would take": (
         '_env_file = "x"\n' + SOUND,
         (
-            "_env_file: unknown key; known: control_table, future_bound_s, http, mending, reader, "
-            "regions, tables, tombstone_days, writer"
+            "_env_file: unknown key; known: allowed_endpoints, client, conflicts, control_table, "
+            "future_bound_s, heartbeat, http, mending, reader, regions, tables, telemetry, "
+            "tombstone_days, writer"
         ),
     ),
     "one region": (
@@ -268,9 +281,17 @@ WRONG = {
     "open to others": (
         SOUND + '[http]\nhost = "0.0.0.0"\n',
         (
-            "http.host: '0.0.0.0' is open to others, and this version has no access token; use "
-            "127.0.0.1 and reach it through a tunnel"
+            'http.host: "0.0.0.0" is open to others; set http.token (or REPLICATOR_HTTP__TOKEN), '
+            "or use 127.0.0.1"
         ),
+    ),
+    "a token that can be guessed": (
+        SOUND + '[http]\ntoken = "open-sesame"\n',
+        "http.token: a token has 16 to 512 characters",
+    ),
+    "a token that no header can carry": (
+        SOUND + '[http]\ntoken = "open sesame open sesame"\n',
+        "http.token: a token has ASCII letters, digits and signs only",
     ),
     "not an AWS region": (
         '[regions.main]\n[regions.us-east-1]\n[tables.orders]\nregions = ["main", "us-east-1"]\n',
@@ -291,6 +312,13 @@ WRONG = {
         SOUND + '[tables.copy]\nsource = "us-east-1"\ntargets = ["eu-west-1"]\n'
         'names = { eu-west-1 = "orders" }\n',
         'tables.copy: "orders" in eu-west-1 belongs to table "orders"; remove one',
+    ),
+    "a ring of one-way tables": (
+        REGIONS
+        + '[tables.there]\nsource = "us-east-1"\ntargets = ["eu-west-1"]\n'
+        + '[tables.back]\nsource = "eu-west-1"\ntargets = ["us-east-1"]\n'
+        + 'names = { eu-west-1 = "there", us-east-1 = "there" }\n',
+        'tables.back: "there" in eu-west-1 belongs to table "there"; remove one',
     ),
     "the control table": (
         'control_table = "orders"\n' + SOUND.replace(', "eu-west-1"', ', "eu-west-1"'),
@@ -396,7 +424,66 @@ def test_an_endpoint_that_data_must_not_go_to_is_refused(url: str, complaint: st
         checked_endpoint(url)
 
 
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://dynamodb.eu-west-1.amazonaws.com",
+        "https://vpce-1-a.dynamodb.eu-west-1.vpce.amazonaws.com",
+        "https://dynamodb.cn-north-1.amazonaws.com.cn",
+        "https://dynamodb.eu-west-1.api.aws",
+        "https://dynamodb.eusc-de-east-1.amazonaws.eu",
+        "https://127.0.0.1:8443",
+        "http://localhost:8000",
+    ],
+)
+def test_this_machine_and_aws_need_no_leave(directory: Directory, url: str) -> None:
+    """What is meant most often is not asked about."""
+    text = SOUND.replace("[regions.eu-west-1]", f'[regions.eu-west-1]\nendpoint_url = "{url}"')
+    assert directory.load(text).regions["eu-west-1"].endpoint_url == url
+
+
+@pytest.mark.parametrize(
+    "host", ["dynamodb.internal", "amazonaws.com.evil.example", "evilamazonaws.com", "10.0.0.7"]
+)
+def test_another_host_has_to_be_named(directory: Directory, host: str) -> None:
+    """A slip of the pen, or of an environment variable, sends data nowhere."""
+    place = f'[regions.eu-west-1]\nendpoint_url = "https://{host}:8443"'
+    text = SOUND.replace("[regions.eu-west-1]", place)
+    (line,) = directory.complaints(text)
+    assert f'regions.eu-west-1.endpoint_url: "{host}" is neither AWS nor this machine' in line
+    allowed = f'allowed_endpoints = ["{host}"]'
+    assert allowed in line
+    assert directory.load(f"{allowed}\n{text}").allowed_endpoints == (host,)
+
+
+def test_a_link_local_host_is_refused_even_where_it_is_named(directory: Directory) -> None:
+    """There hosts keep credentials; nothing else is served."""
+    place = '[regions.eu-west-1]\nendpoint_url = "https://169.254.169.254"'
+    text = 'allowed_endpoints = ["169.254.169.254"]\n' + SOUND
+    (line,) = directory.complaints(text.replace("[regions.eu-west-1]", place))
+    assert "link-local" in line
+
+
 def test_loopback_is_judged_by_spelling_only() -> None:
     """A name that might resolve to loopback is not loopback."""
     assert all(is_loopback(host) for host in ("localhost", "127.0.0.1", "127.9.9.9", "::1"))
     assert not any(is_loopback(host) for host in ("", "127.0.0.1.example", "::", "localhost."))
+
+
+def test_a_token_is_not_told(directory: Directory) -> None:
+    """Neither a complaint about it nor the settings themselves show what it is."""
+    secret = "4711" * 4
+    for text in (f"token = {secret}", f'token = "{secret[:8]}"', f'token = ["{secret}"]'):
+        complaints = directory.complaints(SOUND + f"[http]\n{text}\n")
+        assert complaints
+        assert secret[:8] not in "".join(complaints)
+    settings = directory.load(SOUND + f'[http]\ntoken = "{secret}"\n')
+    assert settings.http.secret == secret
+    assert secret not in repr(settings)
+
+
+def test_an_open_page_has_a_token(directory: Directory) -> None:
+    """With one, from the file or the environment, any address may be bound to."""
+    text = SOUND + '[http]\nhost = "10.1.2.3"\n'
+    environment = {"REPLICATOR_HTTP__TOKEN": "x" * 16}
+    assert directory.load(text, environment).http.host == "10.1.2.3"

@@ -11,7 +11,7 @@ import pytest
 
 from conflict.content import digest
 from conflict.operations import Item, Key, KeyState, marker_of
-from conflict.repair import compare
+from conflict.repair import Verdict, compare
 from conflict.version import Kind, Version
 from replicator.errors import Poison, Throttled
 from replicator.ports import Sleep
@@ -39,6 +39,7 @@ from support.scripted_api import ScriptedApi
 REGIONS = ("us", "eu")
 V10, V20 = (Version(time, "us", 5, Kind.REPLICATED) for time in (10, 20))
 SETTLE_S = 3.0
+PAUSE_S = 1_000.0
 
 
 def key(name: str) -> Key:
@@ -148,6 +149,7 @@ class Scene:
             rng=Random(1),
         )
         self.told: list[Difference] = []
+        self.paid: list[Verdict] = []
 
     def hold(self, region: str, name: str, held: Item | None) -> None:
         """What a region holds."""
@@ -156,13 +158,17 @@ class Scene:
         else:
             self.regions[region].items[key(name).id] = held
 
+    async def _pay(self, verdict: Verdict) -> None:
+        self.paid.append(verdict)
+        await self.clock.sleep(PAUSE_S)
+
     def settle(self, *names: str, mend: bool = False, sleep: Sleep | None = None) -> int:
         """Look at these keys to the end; returns how many stay restless."""
         candidates = Candidates(
             regions=REGIONS,
             writer=self.writer,
             judge=compare,
-            mend=mend,
+            pay=self._pay if mend else None,
             settle_s=SETTLE_S,
             sleep=sleep or self.clock.sleep,
             report=self.told.append,
@@ -303,6 +309,15 @@ def test_a_repair_is_told_when_it_is_seen(scene: Scene) -> None:
     scene.regions["us"].states[key("2").id] = KeyState(V20)
     scene.settle("1", "2", mend=True)
     assert {(signs(found), found.repaired) for found in scene.told} == {("=+", True), ("=-", True)}
+    assert scene.regions["us"].items == scene.regions["eu"].items
+
+
+def test_a_repair_waits_until_it_is_paid_for(scene: Scene) -> None:
+    """Whoever limits the rate is asked before each, and nothing is written until it agrees."""
+    scene.hold("us", "1", item("1", "a", V10))
+    scene.settle("1", mend=True)
+    assert [set(verdict.shipments) for verdict in scene.paid] == [{"eu"}]
+    assert scene.clock.monotonic_s() >= PAUSE_S
     assert scene.regions["us"].items == scene.regions["eu"].items
 
 

@@ -23,6 +23,7 @@ from replicator.control import ControlKeyStates, create_control_table_request
 from replicator.dynamodb import Boto3Api
 from replicator.errors import Fatal
 from replicator.table import key_of
+from replicator.wire.api import LeanApi
 from support import black_box
 from support.black_box import REGIONS, World
 from support.black_box_tables import MARKER, Connection, Table, Wire
@@ -254,14 +255,14 @@ def test_a_scan_that_is_not_allowed_is_one_line(
 ) -> None:
     """What is refused midway ends the command with the call, the table and the remedy."""
     world.add(Table(unique_name(), regions=REGIONS[:2]))
-    call = Boto3Api.call
+    call = LeanApi.call
 
-    async def refusing(api: Boto3Api, operation: str, request: Any) -> dict[str, Any]:
+    async def refusing(api: LeanApi, operation: str, request: Any) -> dict[str, Any]:
         if operation == "Scan":
             raise Fatal("Scan on orders in us-east-1: AccessDeniedException")
         return await call(api, operation, request)
 
-    monkeypatch.setattr(Boto3Api, "call", refusing)
+    monkeypatch.setattr(LeanApi, "call", refusing)
     status, lines = verify()
     assert (status, len(lines)) == (2, 1)
     assert "AccessDeniedException; allow this operation" in lines[0]

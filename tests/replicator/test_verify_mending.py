@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -144,6 +145,38 @@ def test_a_gap_is_closed_when_the_copies_are_equal(scene: Scene) -> None:
     assert scene.value(HOME, "unseen") == "old"
 
 
+def test_a_gap_is_mended_at_a_bounded_rate(scene: Scene) -> None:
+    """What is read and what is repaired cost units, and so many a second are spent, no more."""
+    for number in range(40):
+        scene.put(HOME, f"new-{number}", "x" * 1_100, marker=None)
+    mending = scene.settings.mending.model_copy(update={"write_units_per_s": 25.0})
+    scene.settings = scene.settings.model_copy(update={"mending": mending})
+    writes_s: list[float] = []
+
+    with opened(scene) as apis:
+        started_s = time.monotonic()
+        put = Noted(apis[REGIONS[1]], lambda: writes_s.append(time.monotonic() - started_s))
+        asyncio.run(scene.mend({**apis, REGIONS[1]: put}, is_closed))
+
+    # Each costs two units; one second's worth may be saved up.
+    assert len(writes_s) == 40
+    assert writes_s[-1] >= (2 * 40 - 25) / 25 - 0.1
+    scene.world.assert_equal()
+
+
+class Noted:
+    """An endpoint that tells of each put whose condition held."""
+
+    def __init__(self, api: Api, tell: Callable[[], None]) -> None:
+        self._api, self._tell = api, tell
+
+    async def call(self, operation: str, request: Mapping[str, Any]) -> dict[str, Any]:
+        answer = await self._api.call(operation, request)
+        if operation == "PutItem":
+            self._tell()
+        return answer
+
+
 def test_a_gap_stays_while_something_is_undecided(
     scene: Scene, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -176,7 +209,7 @@ class Watched:
         return await self._api.call(operation, request)
 
 
-def test_a_failure_leaves_the_gap_and_is_tried_again(
+def test_f17_a_failure_leaves_the_gap_and_is_tried_again(
     scene: Scene, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A refused scan is told of; when it is allowed again, the gap is closed."""
@@ -196,7 +229,7 @@ def test_a_failure_leaves_the_gap_and_is_tried_again(
     assert "AccessDeniedException" in str(vars(told)["error"])
 
 
-def test_records_lost_while_a_gap_is_mended_keep_it_open(scene: Scene) -> None:
+def test_f17_records_lost_while_a_gap_is_mended_keep_it_open(scene: Scene) -> None:
     """A loss on the same shard is the same row, so the gap is looked at once more."""
     scans = 0
 

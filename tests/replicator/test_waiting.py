@@ -6,17 +6,18 @@ import asyncio
 import random
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any, TypeVar
 
 import pytest
 
 from conflict.operations import Image
+from conflict.origin import Nature
 from conflict.version import Kind, Version
 from replicator.control import create_control_table_request
 from replicator.dynamodb import Boto3Api
 from replicator.errors import Poison
-from replicator.records import Gap, Parked
+from replicator.records import Gap, Parked, ParkedNote
 from replicator.table import key_of
 from replicator.waiting import Gaps, Quarantine
 from support.engines import Engine
@@ -93,6 +94,28 @@ def test_a_parked_change_comes_back_verbatim(control: Control) -> None:
     """Image, key, version and reason, also an attribute value that DynamoDB would refuse."""
     control.park(parked(5))
     assert control.waiting() == [parked(5)]
+
+
+def test_what_makes_a_change_again_is_kept_with_it(control: Control) -> None:
+    """What it was, the marker that it carried, of any type, and its floor."""
+    made = parked(5, nature=Nature.WRITTEN, marker={"B": b"\x00"}, earliest_us=4)
+    control.park(made)
+    assert control.waiting() == [made]
+
+
+def test_a_note_says_all_but_what_a_change_holds(control: Control) -> None:
+    """So that thousands of large ones are listed and counted in little memory."""
+    control.park(parked(5))
+    (note,) = control.run(control.quarantine.notes("orders"))
+    full = parked(5)
+    assert type(note) is ParkedNote
+    assert all(getattr(note, f.name) == getattr(full, f.name) for f in fields(ParkedNote))
+    assert control.run(control.quarantine.get(note)) == full
+
+
+def test_what_is_no_longer_parked_is_not_found(control: Control) -> None:
+    """Somebody else may have dealt with it since it was listed."""
+    assert control.run(control.quarantine.get(parked(5))) is None
 
 
 def test_a_parked_delete_has_no_image(control: Control) -> None:

@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 
 from conflict.merge import NOTHING_TO_SHIP
 from conflict.origin import Change, Nature
-from replicator.flow import DeliverTask, SetAside, SettleTask, Watermark
 from replicator.records import After, Finished
+from replicator.tasks import DeliverTask, SetAside, SettleTask
+from replicator.watermark import Watermark
 from support.flows import TARGETS, FlowBench, change, shipped
 
 # --- the low-water mark -------------------------------------------------------------------------
@@ -174,3 +175,44 @@ def test_a_position_is_never_above_what_is_not_durable(
     assert bench.flow.positions() == {"s": Finished()}
     assert all(bench.flow.pending(target) == (0, None) for target in TARGETS)
     assert not bench.flow._lanes
+
+
+# --- what is settled at home --------------------------------------------------------------------
+
+
+def at_home(bench: FlowBench) -> dict[int, bool]:
+    """The changes that are being settled, and whether they are known to have been before."""
+    tasks = [task for task in bench.running if isinstance(task, SettleTask)]
+    return {task.entry.change.sequence: task.entry.change.again for task in tasks}
+
+
+def test_the_position_at_home_runs_ahead_where_a_target_lacks_something() -> None:
+    """It is told only then; else the checkpoint says as much."""
+    bench = FlowBench(targets=("eu",))
+    bench.offer(change(1, "a"), change(2, "b"))
+    bench.settle(1)
+    assert (bench.flow.positions(), bench.flow.positions_at_home()) == ({}, {"s": After(1)})
+    bench.deliver("eu", 1)
+    bench.settle(2, NOTHING_TO_SHIP)
+    assert (bench.flow.positions(), bench.flow.positions_at_home()) == ({"s": After(2)}, {})
+
+
+def test_what_an_earlier_session_settled_at_home_is_known_when_it_is_read_again() -> None:
+    """Up to the position that was saved, and in a shard that was saved as finished, all of it."""
+    bench = FlowBench()
+    bench.flow.resume({"s": After(2), "done": Finished()})
+    bench.offer(change(1, "a"), change(2, "b"), change(3, "c"))
+    bench.offer(change(9, "d"), shard="done")
+    bench.offer(change(4, "e"), shard="new")
+    assert at_home(bench) == {1: True, 2: True, 3: False, 9: True, 4: False}
+
+
+def test_what_this_session_settled_at_home_is_known_when_it_is_read_again() -> None:
+    """Whether its first reading has ended by then, or the second waits behind it."""
+    bench = FlowBench()
+    bench.offer(change(1, "a"), change(2, "b"))
+    bench.settle(1)
+    bench.offer(change(1, "a"), change(2, "b"))
+    assert at_home(bench) == {2: False, 1: True}
+    bench.settle(2)
+    assert at_home(bench) == {1: True, 2: True}

@@ -79,7 +79,6 @@ def test_a_dead_region_costs_one_call_now_and_then_however_much_waits() -> None:
     bench.run(main(), limit_s=2 * HOUR_S)
 
 
-@pytest.mark.xfail(reason="who waits at the port's gate has passed the breaker, and calls once")
 def test_what_waits_for_a_dead_region_has_not_called_it_yet() -> None:
     """Of many changes that come at once, those beyond the bound stand behind those that failed."""
     bench = WriterBench()

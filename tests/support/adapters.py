@@ -28,7 +28,7 @@ from conflict.operations import (
     Stamp,
 )
 from conflict.version import Version
-from replicator.records import After, Checkpoint, Gap, Parked
+from replicator.records import After, Checkpoint, Gap, Parked, ParkedNote
 from support.memory import MemoryRegion
 
 Sleep = Callable[[float], Awaitable[None]]
@@ -152,12 +152,14 @@ def _outcome(result: Result) -> Outcome:
 class Stores(_Faulty):
     """Checkpoints, quarantine and gaps of one region.
 
-    Calls are named save, load, note_read, last_read, park, load_parked and report.
+    Calls are named save, load, save_at_home, load_at_home, note_read, last_read, park, unpark,
+    load_parked and report.
     """
 
     def __init__(self, *, sleep: Sleep, call_s: float = 0.001) -> None:
         super().__init__(sleep=sleep, call_s=call_s)
         self.positions: dict[tuple[str, str], Checkpoint] = {}
+        self.positions_at_home: dict[tuple[str, str], Checkpoint] = {}
         self.saved: list[Checkpoint] = []
         self.parked: list[Parked] = []
         self.reported: list[Gap] = []
@@ -167,6 +169,11 @@ class Stores(_Faulty):
     def checkpoints(self) -> CheckpointStore:
         """As ports.Checkpoints."""
         return CheckpointStore(self)
+
+    @property
+    def at_home(self) -> AtHomeStore:
+        """As ports.Positions."""
+        return AtHomeStore(self)
 
     @property
     def quarantine(self) -> QuarantineStore:
@@ -187,10 +194,17 @@ class Stores(_Faulty):
         """ports.Checkpoints.save: one that lies behind the stored one changes nothing."""
         await self._called("save")
         self.saved.append(checkpoint)
-        at = (checkpoint.stream_arn, checkpoint.shard)
-        stored = self.positions.get(at)
-        if stored is None or _ahead(checkpoint, stored):
-            self.positions[at] = checkpoint
+        _store(self.positions, checkpoint)
+
+    async def save_at_home(self, checkpoint: Checkpoint) -> None:
+        """ports.Positions.save, of what is settled at home."""
+        await self._called("save_at_home")
+        _store(self.positions_at_home, checkpoint)
+
+    async def load_at_home(self) -> list[Checkpoint]:
+        """ports.Positions.load, of what is settled at home."""
+        await self._called("load_at_home")
+        return list(self.positions_at_home.values())
 
     async def load_checkpoints(self) -> list[Checkpoint]:
         """ports.Checkpoints.load."""
@@ -208,9 +222,17 @@ class Stores(_Faulty):
         return self.read_us
 
     async def load_parked(self) -> list[Parked]:
-        """ports.Quarantine.load."""
+        """ports.Quarantine.notes."""
         await self._called("load_parked")
         return list(self.parked)
+
+    async def unpark(self, note: ParkedNote) -> bool:
+        """ports.Quarantine.remove: a newer one of the key stays."""
+        await self._called("unpark")
+        left = [p for p in self.parked if (p.target, p.key, p.version) != _named(note)]
+        removed = len(left) < len(self.parked)
+        self.parked[:] = left
+        return removed
 
     async def report(self, gap: Gap) -> None:
         """ports.Gaps.report."""
@@ -242,6 +264,21 @@ class CheckpointStore:
 
 
 @dataclass(frozen=True, slots=True)
+class AtHomeStore:
+    """ports.Positions over Stores: what is settled at home."""
+
+    stores: Stores
+
+    async def load(self, table: str, source: str) -> list[Checkpoint]:
+        """The stored positions."""
+        return await self.stores.load_at_home()
+
+    async def save(self, checkpoint: Checkpoint) -> None:
+        """Store a position."""
+        await self.stores.save_at_home(checkpoint)
+
+
+@dataclass(frozen=True, slots=True)
 class QuarantineStore:
     """ports.Quarantine over Stores."""
 
@@ -251,9 +288,13 @@ class QuarantineStore:
         """Store a parked change."""
         await self.stores.park(parked)
 
-    async def load(self, table: str) -> list[Parked]:
+    async def notes(self, table: str) -> list[ParkedNote]:
         """The parked changes."""
-        return await self.stores.load_parked()
+        return list(await self.stores.load_parked())
+
+    async def remove(self, parked: ParkedNote) -> bool:
+        """Take out a parked change."""
+        return await self.stores.unpark(parked)
 
 
 @dataclass(frozen=True, slots=True)
@@ -269,6 +310,17 @@ class GapStore:
     async def load(self, table: str, source: str) -> list[Gap]:
         """The stored gaps."""
         return list(self.stores.reported)
+
+
+def _store(positions: dict[tuple[str, str], Checkpoint], new: Checkpoint) -> None:
+    at = (new.stream_arn, new.shard)
+    stored = positions.get(at)
+    if stored is None or _ahead(new, stored):
+        positions[at] = new
+
+
+def _named(note: ParkedNote) -> tuple[str, Key, Version]:
+    return (note.target, note.key, note.version)
 
 
 def _ahead(new: Checkpoint, stored: Checkpoint) -> bool:

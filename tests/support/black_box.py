@@ -25,15 +25,19 @@ from urllib.error import URLError
 from urllib.request import ProxyHandler, build_opener
 
 from support.black_box_tables import Connection, Table
+from support.blows import BLOWS, Blow
 from support.engines import CREDENTIALS, HOST, free_port
+from support.tables import unique_name
 
 T = TypeVar("T")
 
 REGIONS = ("us-east-1", "eu-west-1", "ap-southeast-2")
+FOUR_REGIONS = (*REGIONS, "sa-east-1")
 CONTROL_TABLE = "replicator-control"
 READY_WITHIN_S = 30.0
 SETTLE_WITHIN_S = 60.0
 LOG_CHARACTERS_MAX = 3000
+STRIKES = {signal.SIGKILL: Blow.KILL, signal.SIGSTOP: Blow.STOP}
 
 _ROOT = Path(__file__).parents[2]
 _CHILD = Path(__file__).with_name("child.py")
@@ -60,9 +64,22 @@ def environment() -> dict[str, str]:
     return {**kept, **CREDENTIALS, "PYTHONPATH": str(_ROOT), "PYTHONUNBUFFERED": "1"}
 
 
-def command(*arguments: str) -> list[str]:
-    """A command of the product, as a process that dies with the test run."""
+_SKEWED = """
+import runpy, sys, time
+true_ns, skew_ns = time.time_ns, int(float(sys.argv.pop(1)) * 1e9)
+time.time_ns = lambda: true_ns() + skew_ns
+runpy.run_module("replicator", run_name="__main__")
+"""
+
+
+def command(*arguments: str, skew_s: float = 0.0) -> list[str]:
+    """A command of the product, as a process that dies with the test run.
+
+    `skew_s`: how far its wall clock is ahead of the machine's.
+    """
     python = [sys.executable, "-IS", str(_CHILD), sys.executable]
+    if skew_s:
+        return [*python, "-c", _SKEWED, str(skew_s), *arguments]
     return [*python, "-m", "replicator", *arguments]
 
 
@@ -72,28 +89,47 @@ class Replicator:
     `source`: the one region whose streams it reads; None for all.
     """
 
-    def __init__(self, *, config: Path, source: str | None, log: Path) -> None:
+    def __init__(self, *, config: Path, source: str | None, log: Path, skew_s: float = 0.0) -> None:
         self.source = source
-        self._config = config
+        self._skew_s = skew_s
+        self.config = config
         self._log = log
         self._port = 0
         self._process: subprocess.Popen[bytes] | None = None
+        self.options: tuple[str, ...] = ()
+        """More arguments of `run`."""
+        self.surroundings: Mapping[str, str] = {}
+        """More of its environment."""
 
     def start(self) -> None:
         """Start it, without waiting until it is ready."""
         assert not self.running
         self._port = free_port()
         source = () if self.source is None else ("--source", self.source)
-        arguments = ("--config", str(self._config), *source, "--port", str(self._port))
+        arguments = ("--config", str(self.config), *source, "--port", str(self._port))
+        arguments += self.options
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
-                command("run", *arguments),
-                env=environment(),
+                command("run", *arguments, skew_s=self._skew_s),
+                env={**environment(), **self.surroundings},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
+
+    def twin(self, log: Path) -> Replicator:
+        """A second process for the same source, with the same clock, not started."""
+        return Replicator(config=self.config, source=self.source, log=log, skew_s=self._skew_s)
+
+    def configure(self, text: str) -> None:
+        """Give it another configuration, before its next start."""
+        self.config.write_text(text, encoding="utf-8")
+
+    @property
+    def url(self) -> str:
+        """Where its page is."""
+        return f"http://{HOST}:{self._port}"
 
     def ready(self) -> None:
         """Wait until it replicates."""
@@ -108,6 +144,8 @@ class Replicator:
         """Send a signal to the process, which must be there."""
         assert self._process is not None
         assert self.running, self.said()
+        if number in STRIKES:
+            BLOWS.strike(STRIKES[number])
         self._process.send_signal(number)
 
     def kill(self) -> None:
@@ -168,6 +206,8 @@ class World:
     directory: Path
     tables: list[Table] = field(default_factory=list)
     processes: list[Replicator] = field(default_factory=list)
+    sections: str = ""
+    """Further sections of the configuration."""
 
     def add(self, table: Table, *, view_type: str = "NEW_AND_OLD_IMAGES") -> Table:
         """Create a table in its regions, with streams where it is read."""
@@ -178,13 +218,24 @@ class World:
         return table
 
     def replicator(
-        self, source: str | None, endpoints: Mapping[str, str] | None = None
+        self,
+        source: str | None,
+        endpoints: Mapping[str, str] | None = None,
+        *,
+        skew_s: float = 0.0,
     ) -> Replicator:
         """A replicator of all tables, not started. `endpoints`: where it finds some regions."""
         name = f"{len(self.processes)}-{source or 'all'}"
         config = self.directory / f"{name}.toml"
         config.write_text(self.configuration(endpoints), encoding="utf-8")
-        made = Replicator(config=config, source=source, log=self.directory / f"{name}.log")
+        log = self.directory / f"{name}.log"
+        made = Replicator(config=config, source=source, log=log, skew_s=skew_s)
+        self.processes.append(made)
+        return made
+
+    def twin(self, of: Replicator) -> Replicator:
+        """A second process for the source of another, not started."""
+        made = of.twin(self.directory / f"{len(self.processes)}-{of.source}-twin.log")
         self.processes.append(made)
         return made
 
@@ -208,7 +259,7 @@ class World:
         """The text of `replicator.toml`."""
         regions = dict.fromkeys(region for table in self.tables for region in table.members)
         urls = {
-            region: (endpoints or {}).get(region, self.connection.endpoint_url)
+            region: (endpoints or {}).get(region, self.connection.url_of(region))
             for region in regions
         }
         return "".join(
@@ -217,6 +268,7 @@ class World:
                 "[reader]\npoll_idle_s = 0.2\ndescribe_interval_s = 1\n",
                 *(f'[regions.{name}]\nendpoint_url = "{url}"\n' for name, url in urls.items()),
                 *(table.section() for table in self.tables),
+                self.sections,
             )
         )
 
@@ -262,6 +314,7 @@ class World:
                     key for key in model.keys() | contents if model.get(key) != contents.get(key)
                 )
                 assert not differing, _differences(table, found, differing, region)
+        BLOWS.compared()
 
     def close(self) -> None:
         """Kill what still runs, and look at what was said."""
@@ -306,9 +359,9 @@ def assert_none_left(directory: Path) -> None:
 
 @cache
 def prepared(connection: Connection) -> None:
-    """Run `replicator setup` once per engine: the control tables of all regions."""
-    table = Table("setup-only", regions=REGIONS)
-    for region in REGIONS:
+    """Run `replicator setup` once per connection: the control tables of all regions."""
+    table = Table(unique_name("setup-only"), regions=FOUR_REGIONS)
+    for region in FOUR_REGIONS:
         connection.create(table, region, None)
     config = World(connection, Path(), [table]).configuration()
     done = subprocess.run(

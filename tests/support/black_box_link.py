@@ -10,6 +10,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from replicator.demo.network import Link
+from support.blows import BLOWS, Blow
 
 ANSWER_WITHIN_S = 10.0
 
@@ -24,6 +25,7 @@ class Endpoint:
 
     def cut(self) -> None:
         """Reset what is connected and refuse what comes."""
+        BLOWS.strike(Blow.CUT)
         self._do(self._link.cut)
 
     def heal(self) -> None:

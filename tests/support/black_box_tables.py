@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import boto3
 
+from replicator.records import WHOLE_STREAM
 from support.tables import HASH_ONLY, client, create_table
 
 if TYPE_CHECKING:
@@ -64,25 +65,33 @@ class Table:
 
 
 class Connection:
-    """One engine as an application sees it."""
+    """The regions as an application sees them: all on one engine, but for those named apart."""
 
-    def __init__(self, endpoint_url: str, control_table: str) -> None:
+    def __init__(
+        self, endpoint_url: str, control_table: str, apart: Mapping[str, str] | None = None
+    ) -> None:
+        """`apart`: by region, the URL of an engine of its own."""
         self.endpoint_url = endpoint_url
+        self._apart = apart or {}
         self._control_table = control_table
         self._clients: dict[str, DynamoDBClient] = {}
         self._stream_clients: dict[str, DynamoDBStreamsClient] = {}
         self._streams: dict[str, StreamLog] = {}
 
+    def url_of(self, region: str) -> str:
+        """Where a region is."""
+        return self._apart.get(region, self.endpoint_url)
+
     def client(self, region: str) -> DynamoDBClient:
         """A boto3 client of a region."""
         if region not in self._clients:
-            self._clients[region] = client(self.endpoint_url, region)
+            self._clients[region] = client(self.url_of(region), region)
         return self._clients[region]
 
     def create(self, table: Table, region: str, view_type: str | None) -> None:
         """Create the table in a region."""
         name, schema = table.physical(region), table.key_schema
-        create_table(self.endpoint_url, region, name, view_type, schema)
+        create_table(self.url_of(region), region, name, view_type, schema)
 
     def scan(self, table: Table, region: str) -> list[Wire]:
         """All items as they stand, marker inside."""
@@ -113,24 +122,25 @@ class Connection:
     def checkpoints(self, table: Table, source: str) -> dict[str, int | None]:
         """How far each shard of the present stream is settled; None: to its end."""
         arn = self.stream(table, source).arn
-        rows = self._rows(source, f"checkpoint#{table.name}#{source}")
+        rows = self.rows(source, f"checkpoint#{table.name}#{source}")
         found: dict[str, int | None] = {}
         for row in rows:
             of, _, shard = row["sk"]["S"].rpartition("#")
             settled = row["settled"]["S"]
-            if of == arn:
+            if of == arn and shard != WHOLE_STREAM:
                 found[shard] = None if settled == "finished" else int(settled)
         return found
 
     def quarantine(self, table: Table, source: str) -> list[Wire]:
         """The rows of what could not be applied."""
-        return list(self._rows(source, f"quarantine#{table.name}"))
+        return list(self.rows(source, f"quarantine#{table.name}"))
 
     def gaps(self, table: Table, source: str) -> list[Wire]:
         """The rows of what was lost."""
-        return list(self._rows(source, f"gap#{table.name}#{source}"))
+        return list(self.rows(source, f"gap#{table.name}#{source}"))
 
-    def _rows(self, region: str, pk: str) -> Iterator[Wire]:
+    def rows(self, region: str, pk: str) -> Iterator[Wire]:
+        """The rows of one partition of a region's control table."""
         pages = (
             self.client(region)
             .get_paginator("query")
@@ -147,7 +157,7 @@ class Connection:
     def _stream_client(self, region: str) -> DynamoDBStreamsClient:
         if region not in self._stream_clients:
             self._stream_clients[region] = boto3.client(
-                "dynamodbstreams", region_name=region, endpoint_url=self.endpoint_url
+                "dynamodbstreams", region_name=region, endpoint_url=self.url_of(region)
             )
         return self._stream_clients[region]
 

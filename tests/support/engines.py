@@ -107,6 +107,12 @@ class Engine(ABC):
             _signal_group(process, signal.SIGKILL)
             process.wait()
 
+    def signal(self, number: signal.Signals) -> None:
+        """Send a signal to it, which must be there."""
+        assert self._process is not None
+        assert self._process.poll() is None, self._said()
+        _signal_group(self._process, number)
+
     def __enter__(self) -> Self:
         self.start()
         return self
@@ -184,6 +190,10 @@ class DynamoDBLocal(Engine):
 
     name = "dynamodb-local"
 
+    def __init__(self, *, heap_max_mb: int = 512) -> None:
+        super().__init__()
+        self._heap_max_mb = heap_max_mb
+
     def command(self, port: int) -> list[str]:
         runtime, home = java(), _dynamodb_local_home()
         if home is None:
@@ -191,7 +201,7 @@ class DynamoDBLocal(Engine):
         if runtime is None:
             raise EngineUnavailable(f"DynamoDB Local needs Java {JAVA_VERSION_MIN} or newer")
         return [
-            *(runtime, "-Xmx512m", "-XX:TieredStopAtLevel=1"),
+            *(runtime, f"-Xmx{self._heap_max_mb}m", "-XX:TieredStopAtLevel=1"),
             f"-Djava.library.path={home / 'DynamoDBLocal_lib'}",
             *("-jar", str(home / "DynamoDBLocal.jar")),
             *("-inMemory", "-disableTelemetry", "-port", str(port)),

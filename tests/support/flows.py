@@ -6,8 +6,9 @@ from conflict.merge import Settlement, Shipment
 from conflict.operations import Item, Key
 from conflict.origin import Change, Nature
 from conflict.version import Kind, Version
-from replicator.flow import DeliverTask, Flow, SetAside, SettleTask, Task
+from replicator.flow import Flow
 from replicator.records import Mode
+from replicator.tasks import DeliverTask, SetAside, SettleTask, Task
 
 TARGETS = ("eu", "ap")
 

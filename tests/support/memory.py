@@ -51,6 +51,10 @@ class MemoryShard:
     bits: int = 0
     closed: bool = False
     records: list[Record] = field(default_factory=list)
+    trimmed_to: int = 0
+    """The last sequence that retention has taken away."""
+    gone: bool = False
+    """Whether nothing is left of it, and the stream does not list it any more."""
 
 
 class MemoryStream:
@@ -60,6 +64,8 @@ class MemoryStream:
         self.view = view
         self.shards = [MemoryShard("shard-0", None)]
         self.written = 0
+        self.generation = 0
+        """Which stream of its table this is: what its ARN tells."""
 
     def append(self, key: Key, old: Image | None, new: Image | None, created_us: int) -> None:
         """Record a change."""
@@ -91,7 +97,29 @@ class MemoryStream:
 
     def describe(self) -> tuple[Shard, ...]:
         """The shards as DescribeStream lists them."""
-        return tuple(Shard(id=s.id, parent=s.parent, closed=s.closed) for s in self.shards)
+        listed = (shard for shard in self.shards if not shard.gone)
+        return tuple(Shard(id=s.id, parent=s.parent, closed=s.closed) for s in listed)
+
+    def trim(self, sequence: int) -> int:
+        """Take away every record up to this one, and what is empty then; how many were lost."""
+        lost = 0
+        for shard in self.shards:
+            kept = [record for record in shard.records if record.sequence > sequence]
+            if len(kept) < len(shard.records):
+                shard.trimmed_to = min(sequence, shard.records[-1].sequence)
+            lost += len(shard.records) - len(kept)
+            shard.records = kept
+            shard.gone = shard.gone or (shard.closed and not kept)
+        return lost
+
+    def renew(self) -> int:
+        """Turn the stream off and on: a new one, without the records; how many were lost."""
+        lost = self.trim(self.written)
+        for shard in self.shards:
+            shard.closed = shard.gone = True
+        self.shards.append(MemoryShard(f"shard-{len(self.shards)}", None))
+        self.generation += 1
+        return lost
 
     def shard(self, name: str) -> MemoryShard:
         """A shard by its id."""

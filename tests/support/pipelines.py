@@ -14,7 +14,8 @@ from typing import Any
 from conflict.operations import Image, Item, Key
 from conflict.version import Kind, Version
 from replicator.compose import LinkObserver
-from replicator.parts import PipelineLimits, PipelineParts, PipelineStores
+from replicator.ledger import Conflict
+from replicator.parts import PipelineLimits, PipelineParts, PipelineStores, unnoted
 from replicator.pipeline import Pipeline
 from replicator.ports import StreamSource
 from replicator.reader import ReaderLimits
@@ -72,6 +73,20 @@ class _Bridge(MemoryStream):
         self._desk.stream.append(self._desk.shard, self.shards[0].records[-1])
 
 
+class MemoryPauses:
+    """ports.Pauses in memory, which can be out of reach."""
+
+    def __init__(self) -> None:
+        self.paused: dict[str, int] = {}
+        self.error: Exception | None = None
+
+    async def load(self, table: str, source: str) -> dict[str, int]:
+        del table, source
+        if self.error is not None:
+            raise self.error
+        return dict(self.paused)
+
+
 class PipelineBench:
     """One pipeline out of `us` and everything around it."""
 
@@ -84,8 +99,14 @@ class PipelineBench:
         limits: PipelineLimits | None = None,
         reader_limits: ReaderLimits | None = None,
         call_s: float = 0.001,
+        note_conflict: Callable[[Conflict], None] = unnoted,
+        watch: Callable[[Any], Any] = lambda port: port,
+        clock: VirtualClock | None = None,
     ) -> None:
-        self.clock = VirtualClock()
+        """`watch` is given each port, and returns what stands in its place."""
+        self.note_conflict = note_conflict
+        self.clock = clock or VirtualClock()
+        self._watch = watch
         self.stop = asyncio.Event()
         self.shard = "a"
         self.stream = ScriptedStream(clock=self.clock, shape=shape or {"a": {}})
@@ -96,6 +117,7 @@ class PipelineBench:
             for name, region in self.regions.items()
         }
         self.stores = Stores(sleep=self.clock.sleep)
+        self.pauses = MemoryPauses()
         self.find_errors: list[Exception] = []
         self.stats = PipelineStats(table="orders", source="us", mode=mode.value, targets=targets)
         self._mode, self._limits = mode, limits or PipelineLimits()
@@ -115,8 +137,8 @@ class PipelineBench:
             writer=Writer(
                 regions={
                     name: RegionPort(
-                        table=ports,
-                        states=ports,
+                        table=self._watch(ports),
+                        states=self._watch(ports),
                         concurrency=8,
                         limit_us=lambda: self.clock.now_us() + FUTURE_BOUND_US,
                     )
@@ -128,9 +150,11 @@ class PipelineBench:
                 rng=Random(1),
             ),
             stores=PipelineStores(
-                checkpoints=self.stores.checkpoints,
-                quarantine=self.stores.quarantine,
-                gaps=self.stores.gaps,
+                checkpoints=self._watch(self.stores.checkpoints),
+                at_home=self._watch(self.stores.at_home),
+                quarantine=self._watch(self.stores.quarantine),
+                gaps=self._watch(self.stores.gaps),
+                pauses=self.pauses,
             ),
             stats=self.stats,
             limits=self._limits,
@@ -138,12 +162,13 @@ class PipelineBench:
             clock=self.clock,
             sleep=self.clock.sleep,
             rng=Random(2),
+            note_conflict=self.note_conflict,
         )
 
     async def _find_stream(self) -> tuple[str, StreamSource]:
         if self.find_errors:
             raise self.find_errors.pop(0)
-        return self.stream.arn, self.stream
+        return self.stream.arn, self._watch(self.stream)
 
     # --- what a test does ---------------------------------------------------------------------
 
@@ -179,6 +204,38 @@ class PipelineBench:
 
         self.clock.run(main(), limit_s=limit_s)
 
+    def run_and_kill(
+        self, script: Callable[[], Awaitable[None]], *, limit_s: float = 86_400.0
+    ) -> None:
+        """Run the pipeline while `script` runs, then end it as SIGKILL does: nothing is saved.
+
+        What runs next is another process, which knows what is stored and nothing else.
+        """
+
+        async def main() -> None:
+            running = asyncio.create_task(self.pipeline.run(self.stop))
+            try:
+                await script()
+            finally:
+                running.cancel()
+                await asyncio.wait({running})
+
+        self.clock.run(main(), limit_s=limit_s)
+        self.stop = asyncio.Event()  # one belongs to its loop
+        self.pipeline = self.another()
+
+    def another(self, mode: Mode | None = None) -> Pipeline:
+        """A second process for the same source: other memory, the same stores and tables.
+
+        `mode`: the configuration was changed meanwhile.
+        """
+        self._mode = mode or self._mode
+        links = tuple(name for name in self.regions if name != "us")
+        self.stats = PipelineStats(
+            table="orders", source="us", mode=self._mode.value, targets=links
+        )
+        return Pipeline(self._parts())
+
     async def until(self, condition: Callable[[], bool], *, step_s: float = 0.01) -> None:
         """Wait in virtual time."""
         await self.clock.until(condition, step_s=step_s)
@@ -195,6 +252,12 @@ class PipelineBench:
     def position(self) -> After | Finished | None:
         """The stored position of the first shard of the present stream."""
         stored = self.stores.positions.get((self.stream.arn, "a"))
+        return None if stored is None else stored.position
+
+    @property
+    def position_at_home(self) -> After | Finished | None:
+        """How far that shard is known to be settled at home."""
+        stored = self.stores.positions_at_home.get((self.stream.arn, "a"))
         return None if stored is None else stored.position
 
     @property

@@ -1,0 +1,178 @@
+"""`replicator conflicts`: the ledgers of all regions, listed, filtered and exported.
+
+Each source region keeps its own ledger (ledger.py); a conflict stands in exactly one of them, that
+of the pipeline that decided it. A region that does not answer is named, the others are shown, and
+the exit status says that something is missing.
+
+This module must not know how conflicts come about.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from conflict.version import parse
+from replicator.control import ControlTable
+from replicator.errors import ConfigurationError, ReplicatorError, spoken, suggestion
+from replicator.ledger import key_text
+from replicator.packing import unpacked
+from replicator.ports import Api, Clock
+from replicator.requests import Wire
+from replicator.settings import Settings
+from replicator.show import moment, plain
+
+SIDES = ("winner", "loser")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """What is asked for; None asks for all. `region`: where it was decided."""
+
+    table: str | None = None
+    region: str | None = None
+    since_s: float | None = None
+    limit: int = 50
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Found:
+    """Conflicts, newest first, and what is missing: a line per region that did not answer."""
+
+    conflicts: tuple[Mapping[str, Any], ...]
+    missing: tuple[str, ...]
+
+
+def gather(
+    settings: Settings, wanted: Wanted, *, connect: Callable[[str], Api], clock: Clock
+) -> Found:
+    """Every conflict that is wanted, whatever the limit.
+
+    Raises: ConfigurationError for a table or region that the settings do not name.
+    """
+    _check(settings, wanted)
+    return asyncio.run(_gather(settings, wanted, connect, clock))
+
+
+def _check(settings: Settings, wanted: Wanted) -> None:
+    for option, name, known in (
+        ("--table", wanted.table, settings.tables),
+        ("--region", wanted.region, settings.regions),
+    ):
+        if name is not None and name not in known:
+            raise ConfigurationError(f'{option}: "{name}" is none; {suggestion(name, known)}')
+
+
+async def _gather(
+    settings: Settings, wanted: Wanted, connect: Callable[[str], Api], clock: Clock
+) -> Found:
+    since_us = 0
+    if wanted.since_s is not None:
+        since_us = max(0, clock.now_us() - int(wanted.since_s * 1e6))
+    places = [
+        (name, source)
+        for name, table in settings.tables.items()
+        for source in table.sources
+        if wanted.table in (None, name)
+    ]
+    answers = await asyncio.gather(
+        *(
+            load(ControlTable(api=connect(source), name=settings.control_table), name, since_us)
+            for name, source in places
+        ),
+        return_exceptions=True,
+    )
+    conflicts: list[Mapping[str, Any]] = []
+    missing = []
+    for (_, source), answer in zip(places, answers, strict=True):
+        if isinstance(answer, ReplicatorError):
+            missing.append(f"{source}: its ledger is missing here: {spoken(answer)}")
+        elif isinstance(answer, BaseException):
+            raise answer
+        else:
+            conflicts += (c for c in answer if wanted.region in (None, c["region"]))
+    conflicts.sort(key=lambda conflict: -int(conflict["at_us"]))
+    return Found(conflicts=tuple(conflicts), missing=tuple(dict.fromkeys(missing)))
+
+
+async def load(control: ControlTable, table: str, since_us: int = 0) -> list[dict[str, Any]]:
+    """The conflicts of a table in one region's ledger, oldest first, in the form of the page's."""
+    rows = await control.query(f"conflict#{table}", since=f"{since_us:016d}")
+    return [_document(table, row) for row in rows]
+
+
+def _document(table: str, row: Wire) -> dict[str, Any]:
+    _, source, named = row["sk"]["S"].split("#")
+    clear = key_text(unpacked(row["item_key"]["B"])) if "item_key" in row else named
+    document = {
+        "at_us": int(row["at_us"]["N"]),
+        "table": table,
+        "source": source,
+        "region": row["decided_in"]["S"],
+        "key": clear,
+    }
+    return document | {side: _side(row, side) for side in SIDES}
+
+
+def _side(row: Wire, side: str) -> dict[str, Any]:
+    version = parse(row[side]["S"])
+    document: dict[str, Any] = {
+        "version": version and version.order_text,
+        "origin": version and version.origin,
+        "time_us": version and version.time_us,
+        "deleted": row[f"{side}_deleted"]["BOOL"],
+    }
+    image = row.get(f"{side}_image")
+    if image is not None:
+        document["image"] = json.loads(key_text(unpacked(image["B"])))
+    return document
+
+
+def export(conflicts: Iterable[Mapping[str, Any]], path: Path) -> int:
+    """Write each conflict as a line of JSON, readable by its owner alone; how many there were.
+
+    Raises: ConfigurationError where the file cannot be written.
+    """
+    lines = [json.dumps(conflict, ensure_ascii=False) for conflict in conflicts]
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            file.writelines(f"{line}\n" for line in lines)
+    except OSError as error:
+        raise ConfigurationError(f"{path}: not written: {error.strerror}") from None
+    return len(lines)
+
+
+def show(conflicts: Sequence[Mapping[str, Any]], total: int, console: Console) -> None:
+    """The newest conflicts as a table, and how many there are."""
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for name in ("decided", "in", "table", "key", "winner", "loser"):
+        table.add_column(name)
+    for conflict in conflicts:
+        table.add_row(*(Text(plain(cell)) for cell in _cells(conflict)))
+    if conflicts:
+        console.print(table)
+    noun = "conflict" if total == 1 else "conflicts"
+    shown = f", the newest {len(conflicts):,} shown" if len(conflicts) < total else ""
+    console.print(Text(f"{total:,} {noun}{shown}", "bold"))
+
+
+def _cells(conflict: Mapping[str, Any]) -> Iterator[str]:
+    yield moment(conflict["at_us"])
+    yield conflict["region"]
+    yield conflict["table"]
+    yield conflict["key"]
+    for side in SIDES:
+        found = conflict[side]
+        what = "delete" if found["deleted"] else "write"
+        when = "of unknown time" if found["time_us"] is None else moment(found["time_us"])
+        yield f"{found['origin'] or 'unknown'} {what} {when}"

@@ -1,0 +1,82 @@
+"""Listening and serving: a socket, an HTTP server that leaves signals alone, and its end."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import uvicorn
+from fastapi import FastAPI
+
+from replicator.dashboard.live import Live
+from replicator.errors import ConfigurationError
+
+GRACEFUL_SHUTDOWN_S = 2
+CONNECTIONS_MAX = 256
+UNREAD_S_MAX = 30
+"""After this the kernel gives up a connection whose other end does not read. Source: tcp(7),
+TCP_USER_TIMEOUT; an accepted socket takes it over from the one that listens."""
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A listening socket; port 0 takes any free one.
+
+    Raises: ConfigurationError if the address cannot be had.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        listener = socket.create_server((host, port), family=family)
+    except OSError as error:
+        remedy = "end the process that listens there, or choose another with --port"
+        number = error.errno or 0
+        reason = os.strerror(number) if number > 0 else "there is no such address"
+        raise ConfigurationError(
+            f"http: cannot listen on {host}:{port}: {reason}; {remedy}"
+        ) from None
+    if hasattr(socket, "TCP_USER_TIMEOUT"):
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNREAD_S_MAX * 1000)
+    return listener
+
+
+async def serve(app: FastAPI, host: str, port: int, stop: asyncio.Event) -> None:
+    """Serve until `stop` is set. Raises: ConfigurationError if the address cannot be had."""
+    await serve_on(app, listen(host, port), stop)
+
+
+async def serve_on(app: FastAPI, listener: socket.socket, stop: asyncio.Event) -> None:
+    """Serve on a listening socket until `stop` is set, then close it."""
+    live: Live = app.state.live
+    config = uvicorn.Config(
+        app,
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        ws="none",
+        limit_concurrency=CONNECTIONS_MAX,
+        timeout_graceful_shutdown=GRACEFUL_SHUTDOWN_S,
+    )
+    server = _Server(config)
+    with listener:
+        serving = asyncio.create_task(server.serve(sockets=[listener]))
+        beating = asyncio.create_task(live.run(stop))
+        try:
+            await asyncio.wait((serving, beating), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            beating.cancel()
+            await asyncio.wait((beating,))
+            server.should_exit = True
+            await serving
+    if not beating.cancelled():
+        beating.result()
+
+
+class _Server(uvicorn.Server):
+    """uvicorn without its signal handlers: signals belong to the process, not to its page."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield

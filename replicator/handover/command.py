@@ -1,0 +1,130 @@
+"""`replicator failover`, `failback` and `drill`: from settings and a request to an exit status.
+
+Composition only. Exit status: 0 handed over, 1 not, and nothing changed, 2 wrong usage. A drill
+ends with 0 where nothing stands in the way of a failover.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sys
+import tomllib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from replicator.clock import SystemClock
+from replicator.configuration import settings_of
+from replicator.errors import ConfigurationError
+from replicator.handover.drill import Drill
+from replicator.handover.plan import Request, members_after, tables_of
+from replicator.handover.scene import Scene
+from replicator.handover.section import Members, changed
+from replicator.handover.steps import Outcome, Steps, carry_out
+from replicator.ports import Api
+from replicator.preflight import Check, Connect
+from replicator.settings import Settings
+from replicator.verify.report import key_document
+
+DONE, NOT_WELL = 0, 1
+
+
+def run_handover(
+    settings: Settings,
+    request: Request,
+    *,
+    connect: Connect,
+    statuses: Sequence[Mapping[str, Any]],
+    config: Path,
+    write: Path | None,
+    keys: Path | None,
+    as_json: bool,
+) -> int:
+    """Hand over, and say what comes next."""
+    tables = tables_of(settings, request)
+    if write is not None and write.exists() and write.resolve() != config.resolve():
+        raise ConfigurationError(f"--write: {write} exists already; choose another file")
+    planned = {name: _likely(settings, name, request) for name in tables}
+    if write is not None:  # what cannot be written is said before anything is done
+        _changed(config, {n: m for n, m in planned.items() if m is not None})
+
+    def tell(text: str) -> None:
+        stream = sys.stderr if as_json else sys.stdout
+        stream.write(f"{text}\n")
+        stream.flush()
+
+    scenes = _scenes(settings, tables, connect)
+    steps = [Steps(scene=s, request=request, tell=tell, statuses=statuses) for s in scenes]
+    outcomes = [Outcome(table) for table in tables]
+    asyncio.run(carry_out(steps, outcomes))
+    if keys is not None:
+        _write_keys(keys, outcomes)
+    changes = {o.table: o.members for o in outcomes if o.done and o.members is not None}
+    if write is not None and changes:
+        write.write_text(_changed(config, changes), encoding="utf-8")
+    if as_json:
+        document = {"tables": [outcome.document for outcome in outcomes]}
+        sys.stdout.write(f"{json.dumps(document, indent=2)}\n")
+    else:
+        sys.stdout.writelines(f"{line}\n" for line in _next(changes, write))
+    return DONE if all(outcome.done for outcome in outcomes) else NOT_WELL
+
+
+def rehearse(
+    settings: Settings, request: Request, *, connect: Connect, statuses: Sequence[Mapping[str, Any]]
+) -> list[Check]:
+    """The checks of a drill."""
+    tables = tables_of(settings, request)
+    drills = [
+        Drill(scene=scene, request=request, statuses=statuses)
+        for scene in _scenes(settings, tables, connect)
+    ]
+
+    async def all_checks() -> list[Check]:
+        return [check for drill in drills for check in await drill.checks()]
+
+    return asyncio.run(all_checks())
+
+
+def _scenes(settings: Settings, tables: Sequence[str], connect: Connect) -> list[Scene]:
+    regions = dict.fromkeys(region for name in tables for region in settings.tables[name].members)
+    apis: dict[str, Api] = {region: connect(region) for region in regions}
+    return [
+        Scene(settings=settings, table=name, apis=apis, clock=SystemClock(), sleep=asyncio.sleep)
+        for name in tables
+    ]
+
+
+def _likely(settings: Settings, table: str, request: Request) -> Members | None:
+    return members_after(settings.tables[table], request, mergeable=True)
+
+
+def _changed(config: Path, changes: Mapping[str, Members]) -> str:
+    """The configuration with these changes, read again to see that it holds."""
+    text = changed(config.read_text(encoding="utf-8"), changes)
+    settings_of(tomllib.loads(text), os.environ, stated_by=str(config))
+    return text
+
+
+def _write_keys(path: Path, outcomes: Sequence[Outcome]) -> None:
+    lines = [
+        json.dumps({"table": e.table, "source": e.source, "key": key_document(key)})
+        for outcome in outcomes
+        for e in outcome.exposures
+        for key in e.missing
+    ]
+    path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+
+
+def _next(changes: Mapping[str, Members], write: Path | None) -> list[str]:
+    """What the operator does now."""
+    if not changes:
+        return []
+    lines = ["start every replicator with the changed configuration:"]
+    if write is not None:
+        return [*lines, f"  written to {write}"]
+    for table, members in changes.items():
+        lines += [f"  [tables.{table}]", *(f"  {line}" for line in members.lines)]
+    return lines

@@ -1,0 +1,35 @@
+"""Where an endpoint is and what its calls are signed with: what the lean plane takes over.
+
+Regions, partitions, FIPS, profiles, roles and their renewal are botocore's business. It works them
+out once, and this is the outcome. This module must not know botocore.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True)
+class Keys:
+    """What a call is signed with. They show in no text of this value."""
+
+    access_key: str = field(repr=False)
+    secret_key: str = field(repr=False)
+    token: str | None = field(repr=False, default=None)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Access:
+    """One region's endpoints. `load_keys` may block and raises errors of replicator.errors.
+
+    `region` is the one that signatures name; `ca_bundle` a file of certificates; `proxied`: calls
+    would have to go through a proxy.
+    """
+
+    region: str
+    tables_url: str
+    streams_url: str
+    ca_bundle: str
+    proxied: bool
+    load_keys: Callable[[], Keys]

@@ -1,0 +1,196 @@
+"""What is fuzzed: each target takes bytes, and raises only where the product is at fault.
+
+A reader of what others wrote either understands it or refuses it by an error of its own; any other
+error would end more than what it is about. This module must not know what feeds it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import msgspec
+
+from conflict.operations import Key, KeyState
+from conflict.origin import Change
+from conflict.version import Kind, Version, parse
+from replicator.control import ControlCheckpoints, ControlKeyStates
+from replicator.errors import Fatal, Keyless, Malformed, Poison, Transient
+from replicator.lambda_event import batch_of
+from replicator.packing import packed
+from replicator.records import Mode
+from replicator.stream import DynamoStream
+from replicator.table import key_of
+from replicator.text_records import records_as_text
+from replicator.transformer import Transformer
+from replicator.waiting import Gaps, Quarantine
+from replicator.wire.shapes import ANSWERS
+from support.clock import VirtualClock
+from support.scripted_api import ScriptedApi
+
+MARKER = "_replicator"
+NOW_US = 10**15
+VERSION = Version(NOW_US, "us", 7, Kind.APPLICATION)
+UNDECODABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+"""What the lean plane takes for a garbled answer (wire/api.py)."""
+
+ARN = "arn:aws:dynamodb:us-east-1:123456789012:table/orders/stream/2026-01-01T00:00:00.000"
+RECORD: dict[str, Any] = {
+    "eventName": "MODIFY",
+    "eventSourceARN": ARN,
+    "dynamodb": {
+        "ApproximateCreationDateTime": 1.5,
+        "Keys": {"id": {"S": "1"}},
+        "SequenceNumber": "000000000000000000007",
+        "NewImage": {"id": {"S": "1"}, MARKER: {"S": VERSION.text}, "b": {"B": "AP8="}},
+        "OldImage": {"id": {"S": "1"}, "n": {"N": "1E2"}, "l": {"L": [{"M": {"x": {}}}]}},
+    },
+    "userIdentity": {"Type": "Service", "PrincipalId": "dynamodb.amazonaws.com"},
+}
+ROW: dict[str, Any] = {
+    "settled": {"S": "000000000000000000007"},
+    "since_us": {"N": "1"},
+    "reason": {"S": "trimmed"},
+    "parked_version": {"S": VERSION.text},
+    "parked_us": {"N": "7"},
+    "tombstone": {"S": VERSION.text},
+    "held_version": {"S": VERSION.text},
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Target:
+    """`seeds`: what is well-formed, from which the feeding begins."""
+
+    run: Callable[[bytes], None]
+    seeds: tuple[bytes, ...]
+
+
+def records(data: bytes) -> None:
+    """A page of the stream, vouched for by its checksum: each record is a change, or refused.
+
+    The text is UTF-8, by the service's own word; that is not looked at again.
+    """
+    try:
+        data.decode()
+        answer = records_as_text(data)
+    except UNDECODABLE:
+        return
+    try:
+        read = _done(DynamoStream(api=ScriptedApi(answer), arn=ARN).records("from", 1000))
+    except Transient:
+        return
+    assert len(read.records) == len(answer["Records"])
+    for mode in Mode:
+        transformer = Transformer(
+            home="us", mode=mode, marker=MARKER, key_of=partial(key_of, key_names=("id",))
+        )
+        for record in read.records:
+            try:
+                change = transformer.change(record, NOW_US)
+            except (Poison, Fatal, Keyless):
+                continue
+            assert isinstance(change, Change)
+            assert change.created_us <= NOW_US + transformer.future_bound_us
+
+
+def marker(data: bytes) -> None:
+    """A version's text: it states nothing, or a version whose text states it as well."""
+    version = parse(data.decode("utf-8", "replace"))
+    if version is not None:
+        assert parse(version.text) == version
+
+
+def rows(data: bytes) -> None:
+    """Rows of the control table: read, told and left out, or an error of their key alone."""
+    try:
+        found: list[dict[str, Any]] = ANSWERS["Query"].decode(data)["Items"]
+    except UNDECODABLE:
+        return
+    clock = VirtualClock()
+    for fields in found:
+        sort = fields.get("sk", {}).get("S", "arn#shard")
+        row = {**fields, "pk": {"S": "p"}, "sk": {"S": sort}}
+        _read_row(row, clock)
+
+
+def _read_row(row: dict[str, Any], clock: VirtualClock) -> None:
+    answered: Callable[[], ScriptedApi] = lambda: ScriptedApi({"Items": [row]})  # noqa: E731
+    positions = ControlCheckpoints(api=answered(), control_table="control", clock=clock)
+    assert len(_done(positions.load("orders", "us"))) <= 1
+    gaps = Gaps(api=answered(), control_table="control")
+    assert len(_done(gaps.load("orders", "us"))) == 1
+    assert len(_done(Quarantine(api=answered(), control_table="control").load("orders"))) <= 1
+    assert len(_done(Quarantine(api=answered(), control_table="control").notes("orders"))) <= 1
+
+    class Echo:
+        """Answers with the row, under whatever key is asked for."""
+
+        async def call(self, _: str, request: Any) -> dict[str, Any]:
+            (key,) = request["RequestItems"]["control"]["Keys"]
+            return {"Responses": {"control": [{**row, **key}]}}
+
+    states = ControlKeyStates(
+        api=Echo(), control_table="control", table="orders", clock=clock, sleep=clock.sleep
+    )
+    try:
+        (state,) = _done(states.read([Key({"id": {"S": "1"}}, "1")]))
+    except Malformed:
+        return
+    assert isinstance(state, KeyState)
+
+
+def _done(work: Any) -> Any:
+    """What a coroutine returns that waits for nothing."""
+    try:
+        work.send(None)
+    except StopIteration as end:
+        return end.value
+    raise AssertionError("it waits")
+
+
+def event(data: bytes) -> None:
+    """What a function is invoked with: a batch, or one clear error."""
+    try:
+        given = json.loads(data)
+    except (ValueError, RecursionError):
+        return
+    try:
+        batch = batch_of(given)
+    except Fatal:
+        return
+    assert len(batch.records) == len(given["Records"])
+
+
+def _text(document: object) -> bytes:
+    return json.dumps(document).encode()
+
+
+TARGETS: Mapping[str, Target] = {
+    "records": Target(
+        run=records,
+        seeds=(
+            _text({"Records": [RECORD], "NextShardIterator": "on"}),
+            _text({"Records": [{"dynamodb": {**RECORD["dynamodb"], "Keys": 1}}]}),
+        ),
+    ),
+    "marker": Target(run=marker, seeds=(VERSION.text.encode(), b"1#us#0117s")),
+    "rows": Target(
+        run=rows,
+        seeds=(
+            _text({"Items": [ROW]}),
+            msgspec.json.encode(
+                {"Items": [{**ROW, "held_image": {"B": packed({"id": {"S": "1"}})}}]}
+            ),
+            msgspec.json.encode(
+                {"Items": [{**ROW, "item_key": {"B": packed({"id": {"S": "1"}})}}]}
+            ),
+        ),
+    ),
+    "event": Target(
+        run=event, seeds=(_text({"Records": [RECORD]}), _text({"window": {}, "Records": []}))
+    ),
+}

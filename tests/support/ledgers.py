@@ -1,0 +1,110 @@
+"""A ledger of conflicts in virtual time, and the rows of its control table in memory."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+from conflict.version import Kind, Version
+from replicator.control import ControlTable
+from replicator.errors import ConditionFailed
+from replicator.ledger import Conflict, Ledger, LedgerLimits, Secret, Side
+from replicator.table import key_of
+from support.clock import START_US, VirtualClock
+from support.pipelines import image
+
+PERSON = "jane@example.org"
+OURS, THEIRS = Version(9, "us", 4, Kind.SETTLED), Version(7, "eu", 2, Kind.REPLICATED)
+
+
+def conflict(at_us: int = START_US, name: str = PERSON, **changed: Any) -> Conflict:
+    """One decision."""
+    made: dict[str, Any] = {
+        "at_us": at_us,
+        "table": "orders",
+        "source": "us",
+        "region": "eu",
+        "key": key_of({"id": {"S": name}}, ("id",)),
+        "winner": Side(OURS, image(name, "ours")),
+        "loser": Side(THEIRS, image(name, "theirs")),
+    }
+    return Conflict(**{**made, **changed})
+
+
+class MemoryControl:
+    """An Api that keeps the rows of a control table, and fails as it is told."""
+
+    def __init__(self) -> None:
+        self.rows: dict[tuple[str, str], dict[str, Any]] = {}
+        self.at_once = self.at_once_max = 0
+        self.error: Exception | None = None
+        self.hangs = False
+        self.unprocessed = 0
+
+    async def call(self, operation: str, request: Mapping[str, Any]) -> dict[str, Any]:
+        """As DynamoDB answers, as far as a ledger asks."""
+        if self.hangs:
+            await asyncio.sleep(3_600)
+        if self.error is not None:
+            raise self.error
+        if operation == "PutItem":
+            await self._put(request)
+            return {}
+        pk = request["ExpressionAttributeValues"][":pk"]["S"]
+        return {"Items": [row for at, row in sorted(self.rows.items()) if at[0] == pk]}
+
+    async def _put(self, request: Mapping[str, Any]) -> None:
+        self.at_once += 1
+        self.at_once_max = max(self.at_once_max, self.at_once)
+        try:
+            await asyncio.sleep(0)
+        finally:
+            self.at_once -= 1
+        row = request["Item"]
+        at = row["pk"]["S"], row["sk"]["S"]
+        if at in self.rows and request["ConditionExpression"] == "attribute_not_exists(pk)":
+            raise ConditionFailed(None)
+        self.rows[at] = row
+
+    @property
+    def conflicts(self) -> list[dict[str, Any]]:
+        """The rows of the ledger."""
+        return [row for (pk, _), row in self.rows.items() if pk == "conflict#orders"]
+
+
+class Desk:
+    """A ledger in virtual time."""
+
+    def __init__(
+        self, *, given: str | None = None, queue_max: int = 10_000, **options: Any
+    ) -> None:
+        self.clock, self.api, self.stop = VirtualClock(), MemoryControl(), asyncio.Event()
+        control = ControlTable(api=self.api, name="control")
+        self.ledger = Ledger(
+            region="us",
+            control=control,
+            secret=Secret(control, given),
+            clock=self.clock,
+            sleep=self.clock.sleep,
+            limits=LedgerLimits(queue_max=queue_max),
+            **options,
+        )
+
+    def run(self, script: Callable[[], Awaitable[None]]) -> None:
+        """Keep the ledger while `script` runs; then stop it and write the rest."""
+
+        async def main() -> None:
+            running = asyncio.create_task(self.ledger.run(self.stop))
+            await script()
+            self.stop.set()
+            await running
+            await self.ledger.write_rest()
+
+        self.clock.run(main(), limit_s=86_400.0)
+
+    @property
+    def tally(self) -> tuple[int, int, int]:
+        """Noted, written and unwritten."""
+        stats = self.ledger.stats
+        return stats.noted, stats.written, stats.unwritten
