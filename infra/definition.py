@@ -1,0 +1,318 @@
+"""What is deployed for one region: the values that both writers render, in no syntax of theirs.
+
+A `Stack` is a list of resources whose properties hold texts with tokens: `${partition}`,
+`${account}`, `${param.NAME}`, `${arn.RESOURCE}`, `${stream.TABLE}`. cloudformation.py and
+terraform.py put their own words in place of the tokens, so that both say the same by construction.
+
+Two modes: `lambda` (a function, one event source mapping per table, and one on the queue of what
+those give up) and `service` (a container on
+ECS, one task). Streams of tables that exist are turned on by `replicator setup`; their ARNs are
+parameters. With `--create` the tables are made here, stream included.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from infra.alarms import Alarm, alarms_of
+from infra.permissions import Statement, access_statements, service_statements
+from replicator.control import CONTROL_KEY_SCHEMA, CONTROL_TTL_ATTRIBUTE
+from replicator.settings import Settings
+
+HANDLER = "replicator.lambda_handler.handler"
+RUNTIME = "python3.12"
+MODES = ("lambda", "service")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MappingSettings:
+    """The settings of an event source mapping; README.md, "In Lambda", gives the reasons.
+
+    No number of attempts drops a record. Its age does, an hour before the stream would without a
+    word: then the destination is told.
+    """
+
+    batch_size: int = 1_000
+    window_s: int = 0
+    parallelization: int = 1
+    bisect: bool = True
+    attempts_max: int = -1
+    age_s_max: int = 82_800
+    response_types: tuple[str, ...] = ("ReportBatchItemFailures",)
+    starting_position: str = "TRIM_HORIZON"
+
+
+MAPPING = MappingSettings()
+FUNCTION_TIMEOUT_S = 60
+
+QUEUE_BATCH_SIZE = 10
+QUEUE_HIDDEN_S = 6 * FUNCTION_TIMEOUT_S
+"""Source: Lambda, "Using Lambda with Amazon SQS": "at least six times" the function's timeout."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resource:
+    """One thing to be made. `kind` chooses how it is rendered."""
+
+    key: str
+    kind: str
+    properties: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parameter:
+    """What only the account can tell. `many`: a list of texts."""
+
+    name: str
+    text: str
+    default: str | None = None
+    many: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stack:
+    """All of one region."""
+
+    region: str
+    aws_region: str
+    mode: str
+    parameters: Sequence[Parameter]
+    resources: Sequence[Resource]
+    statements: Sequence[Statement]
+    alarms: Sequence[Alarm]
+    created: frozenset[str]
+    """The tables that are made here; of the others the stream's ARN is a parameter."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """How to generate. `create`: key schemas of tables that are to be made here."""
+
+    mode: str = "lambda"
+    kms: bool = True
+    create: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+
+
+def logical(text: str) -> str:
+    """A name that both languages take: `us-east-1` becomes `UsEast1`."""
+    words = "".join(c if c.isalnum() else " " for c in text).split()
+    return "".join(word[:1].upper() + word[1:] for word in words)
+
+
+def stack_of(settings: Settings, region: str, options: Options) -> Stack:
+    """What one region of the configuration takes."""
+    aws_region = settings.regions[region].aws_region
+    read = [name for name, table in settings.tables.items() if region in table.sources]
+    statements = service_statements(settings, region, options.mode, kms=options.kms) if read else []
+    alarms = alarms_of(settings, region, options.mode) if read else []
+    resources = [_control_table(settings, options), *_tables(settings, region, options)]
+    if read:
+        resources += _lambda(region, read) if options.mode == "lambda" else _service(region)
+        resources.append(_role(region, options.mode, statements))
+        resources.append(_dashboard(region, aws_region, alarms))
+    if settings.regions[region].role_arn is not None:
+        resources.append(_access_role(settings, region, kms=options.kms))
+    return Stack(
+        region=region,
+        aws_region=aws_region,
+        mode=options.mode,
+        parameters=_parameters(settings, region, options, read),
+        resources=resources,
+        statements=statements,
+        alarms=alarms,
+        created=frozenset(options.create),
+    )
+
+
+def _parameters(
+    settings: Settings, region: str, options: Options, read: Sequence[str]
+) -> list[Parameter]:
+    """In a fixed order; what the region does not need is left out."""
+    found = []
+    if read:
+        found.append(Parameter(name="AlarmTopicArn", text="SNS topic that alarms are sent to"))
+    for table in read:
+        if table not in options.create:
+            text = f"Stream of {settings.table_name(table, region)}: DescribeTable, LatestStreamArn"
+            found.append(Parameter(name=f"StreamArn{logical(table)}", text=text))
+    if options.kms:
+        found.append(Parameter(name="KmsKeyArn", text="KMS key of this region's tables and logs"))
+        others = {other for table in read for other in settings.tables[table].members} - {region}
+        for other in sorted(others):
+            if settings.regions[other].role_arn is None:
+                text = f"KMS key of the tables in {other}"
+                found.append(Parameter(name=f"KmsKeyArn{logical(other)}", text=text))
+    if read and options.mode == "lambda":
+        found += [
+            Parameter(name="CodeBucket", text="Bucket in this region with the package"),
+            Parameter(name="CodeKey", text="Key of the package that `make package` made"),
+            Parameter(name="ConfigFile", text="Configuration in it", default="replicator.toml"),
+        ]
+    elif read:
+        found += [
+            Parameter(name="Image", text="Container image, by digest"),
+            Parameter(name="ClusterArn", text="ECS cluster"),
+            Parameter(name="ExecutionRoleArn", text="ECS role that pulls the image, writes logs"),
+            Parameter(name="Subnets", text="Private subnets with a way to DynamoDB", many=True),
+            Parameter(name="SecurityGroups", text="With port 443 outwards only", many=True),
+            Parameter(name="ConfigFile", text="Configuration", default="replicator.toml"),
+        ]
+    if settings.regions[region].role_arn is not None:
+        text = "Roles of the replicators that may act here"
+        found.append(Parameter(name="TrustedRoleArns", text=text, many=True))
+    return found
+
+
+def _control_table(settings: Settings, options: Options) -> Resource:
+    properties: dict[str, Any] = {
+        "name": settings.control_table,
+        "keys": {name: kind for name, (_, kind) in CONTROL_KEY_SCHEMA.items()},
+        "ttl": CONTROL_TTL_ATTRIBUTE,
+        "stream": None,
+        "kms": "${param.KmsKeyArn}" if options.kms else None,
+    }
+    return Resource(key="ControlTable", kind="table", properties=properties)
+
+
+def _tables(settings: Settings, region: str, options: Options) -> list[Resource]:
+    """Tables that were asked for, in the regions that have them, with the stream of their mode."""
+    return [
+        Resource(
+            key=f"Table{logical(table)}",
+            kind="table",
+            properties={
+                "name": settings.table_name(table, region),
+                "keys": dict(keys),
+                "ttl": None,
+                "stream": "NEW_AND_OLD_IMAGES",
+                "kms": "${param.KmsKeyArn}" if options.kms else None,
+            },
+        )
+        for table, keys in options.create.items()
+        if region in settings.tables[table].members
+    ]
+
+
+def _lambda(region: str, tables: Sequence[str]) -> list[Resource]:
+    name = f"replicator-{region}"
+    function = {
+        "name": name,
+        "handler": HANDLER,
+        "runtime": RUNTIME,
+        "architecture": "arm64",
+        "memory_mb": 1_769,
+        "timeout_s": FUNCTION_TIMEOUT_S,
+        "bucket": "${param.CodeBucket}",
+        "object": "${param.CodeKey}",
+        "environment": {
+            "REPLICATOR_CONFIG": "${param.ConfigFile}",
+            "REPLICATOR_SOURCE": region,
+        },
+    }
+    mappings = [
+        Resource(
+            key=f"Mapping{logical(table)}",
+            kind="mapping",
+            properties={"stream": f"${{stream.{table}}}", "settings": MAPPING},
+        )
+        for table in tables
+    ]
+    return [
+        Resource(
+            key="Failures",
+            kind="queue",
+            properties={"name": f"{name}-failures", "hidden_s": QUEUE_HIDDEN_S},
+        ),
+        Resource(key="Logs", kind="logs", properties={"name": f"/aws/lambda/{name}"}),
+        Resource(key="Function", kind="function", properties=function),
+        *mappings,
+        Resource(
+            key="MappingFailures",
+            kind="queue_mapping",
+            properties={"queue": "${arn.Failures}", "batch_size": QUEUE_BATCH_SIZE},
+        ),
+    ]
+
+
+def _service(region: str) -> list[Resource]:
+    name = f"replicator-{region}"
+    task = {
+        "name": name,
+        "image": "${param.Image}",
+        "command": [
+            *("run", "--config", "${param.ConfigFile}"),
+            *("--source", region, "--log-json", "--tolerate-outage"),
+        ],
+        "cpu": "1024",
+        "memory": "2048",
+    }
+    return [
+        Resource(key="Logs", kind="logs", properties={"name": f"/replicator/{name}"}),
+        Resource(key="Task", kind="task", properties=task),
+        Resource(key="Service", kind="service", properties={"name": name}),
+    ]
+
+
+def _role(region: str, mode: str, statements: Sequence[Statement]) -> Resource:
+    principal = "lambda.amazonaws.com" if mode == "lambda" else "ecs-tasks.amazonaws.com"
+    properties = {
+        "name": f"replicator-{region}",
+        "service": principal,
+        "trusted": None,
+        "statements": statements,
+    }
+    return Resource(key="Role", kind="role", properties=properties)
+
+
+def _access_role(settings: Settings, region: str, *, kms: bool) -> Resource:
+    """The role by which replicators of other accounts act in this one."""
+    name = str(settings.regions[region].role_arn).rpartition("/")[2]
+    properties = {
+        "name": name,
+        "service": None,
+        "trusted": "${param.TrustedRoleArns}",
+        "statements": access_statements(settings, region, kms=kms),
+    }
+    return Resource(key="AccessRole", kind="role", properties=properties)
+
+
+def _dashboard(region: str, aws_region: str, alarms: Sequence[Alarm]) -> Resource:
+    """One graph for each thing that an alarm watches, with the threshold drawn in."""
+    graphs: dict[str, list[Alarm]] = {}
+    for alarm in alarms:
+        graphs.setdefault(alarm.metric, []).append(alarm)
+    widgets = [
+        {
+            "type": "metric",
+            "width": 12,
+            "height": 6,
+            "properties": {
+                "region": aws_region,
+                "title": metric,
+                "stat": found[0].statistic,
+                "period": found[0].period_s,
+                "metrics": _series(found),
+                "annotations": {
+                    "horizontal": [
+                        {"label": threshold_label, "value": threshold}
+                        for threshold_label, threshold in sorted(
+                            {(alarm.kind, alarm.threshold) for alarm in found}
+                        )
+                    ]
+                },
+            },
+        }
+        for metric, found in graphs.items()
+    ]
+    properties = {"name": f"replicator-{region}", "body": {"widgets": widgets}}
+    return Resource(key="Dashboard", kind="dashboard", properties=properties)
+
+
+def _series(alarms: Sequence[Alarm]) -> list[list[str]]:
+    found: dict[tuple[str, ...], None] = {}
+    for alarm in alarms:
+        pairs = [text for pair in alarm.dimensions.items() for text in pair]
+        found[(alarm.namespace, alarm.metric, *pairs)] = None
+    return [list(series) for series in found]

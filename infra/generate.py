@@ -1,0 +1,82 @@
+"""Make the templates of a configuration: `python -m infra.generate --config FILE --out DIR`.
+
+For each region a CloudFormation template and a Terraform module of the same content:
+
+    DIR/us-east-1/template.json      aws cloudformation deploy --template-file …
+    DIR/us-east-1/main.tf.json       module "replicator" { source = "…/us-east-1" }
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from infra.cloudformation import template
+from infra.definition import MODES, Options, stack_of
+from infra.terraform import module
+from replicator.configuration import load
+from replicator.errors import ConfigurationError
+from replicator.settings import Settings
+
+WRONG = 2
+KINDS = ("S", "N", "B")
+
+
+def files(settings: Settings, options: Options) -> dict[Path, str]:
+    """Every file, by its place below the directory."""
+    made: dict[Path, str] = {}
+    for region in settings.regions:
+        stack = stack_of(settings, region, options)
+        for name, document in (("template.json", template(stack)), ("main.tf.json", module(stack))):
+            made[Path(region, name)] = json.dumps(document, indent=2) + "\n"
+    return made
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Write the files."""
+    parser = argparse.ArgumentParser(prog="python -m infra.generate", allow_abbrev=False)
+    parser.add_argument("--config", type=Path, required=True)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--mode", choices=MODES, default="lambda")
+    parser.add_argument("--no-kms", action="store_true", help="keys owned by AWS")
+    parser.add_argument(
+        "--create", action="append", default=[], metavar="TABLE=KEY:S,KEY:N",
+        help="make this table too, with its stream; may be repeated",
+    )  # fmt: skip
+    parsed = parser.parse_args(arguments)
+    try:
+        settings = load(parsed.config, os.environ)
+        create = dict(_created(text, settings) for text in parsed.create)
+        options = Options(mode=parsed.mode, kms=not parsed.no_kms, create=create)
+        for path, text in files(settings, options).items():
+            place = parsed.out / path
+            place.parent.mkdir(parents=True, exist_ok=True)
+            place.write_text(text, encoding="utf-8")
+            sys.stdout.write(f"{place}\n")
+    except ConfigurationError as error:
+        sys.stderr.write(f"infra.generate: {error}\n")
+        return WRONG
+    return 0
+
+
+def _created(text: str, settings: Settings) -> tuple[str, Mapping[str, str]]:
+    table, _, keys = text.partition("=")
+    pairs = [pair.partition(":") for pair in keys.split(",")]
+    schema = {name: kind for name, _, kind in pairs}
+    if table not in settings.tables:
+        raise ConfigurationError(f'--create: "{table}" is no table of the configuration')
+    if (
+        len(schema) > len(("HASH", "RANGE"))
+        or not all(schema.values())
+        or (not {*schema.values()} <= {*KINDS})
+    ):
+        raise ConfigurationError(f"--create: {text!r} is no key; write it like {table}=id:S,at:N")
+    return table, schema
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

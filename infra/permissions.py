@@ -1,0 +1,152 @@
+"""Who may do what: exact actions on exact ARNs, by mode.
+
+The running service makes no table, changes none, and has no `*`. A region with a `role_arn` is
+another account's: the service may assume that role and nothing else there, and what it may do by
+it stands in that region's own stack. The source of a one-way table is only read.
+
+Each action stands here because a call needs it; tests/infra/test_permissions.py runs the shipping
+code with everything else refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from replicator.records import Mode
+from replicator.settings import Settings
+
+LOOK = ("dynamodb:DescribeTable", "dynamodb:DescribeTimeToLive")
+READ = ("dynamodb:BatchGetItem",)
+SCAN = ("dynamodb:Scan",)
+WRITE = ("dynamodb:DeleteItem", "dynamodb:PutItem")
+STAMP = ("dynamodb:UpdateItem",)
+"""Only where every region writes: a stamp, or the mark on what is about to be taken out."""
+
+CONTROL = (
+    "dynamodb:BatchGetItem",
+    "dynamodb:DeleteItem",
+    "dynamodb:PutItem",
+    "dynamodb:Query",
+    "dynamodb:UpdateItem",
+)
+STREAM = ("dynamodb:DescribeStream", "dynamodb:GetRecords", "dynamodb:GetShardIterator")
+KMS = ("kms:Decrypt", "kms:DescribeKey")
+QUEUE = (
+    "sqs:DeleteMessage",
+    "sqs:GetQueueAttributes",
+    "sqs:ReceiveMessage",
+    "sqs:SendMessage",
+)
+"""What the mapping gives up goes there, and the function reads it to store the gap."""
+
+LOGS = ("logs:CreateLogStream", "logs:PutLogEvents")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Statement:
+    """One statement of a policy, in the order in which it is rendered."""
+
+    sid: str
+    actions: tuple[str, ...]
+    resources: tuple[str, ...]
+    conditions: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+
+
+def control_arn(settings: Settings, region: str) -> str:
+    """The ARN of a region's control table."""
+    return _table_arn(settings, region, settings.control_table)
+
+
+def service_statements(settings: Settings, region: str, mode: str, *, kms: bool) -> list[Statement]:
+    """What the service that reads a region's streams may do."""
+    tables = [name for name, table in settings.tables.items() if region in table.sources]
+    members = {other for name in tables for other in settings.tables[name].members}
+    near = [r for r in settings.regions if r in members and _is_ours(settings, r)]
+    streams = tuple(f"${{stream.{table}}}" for table in tables)
+    found = [Statement(sid="Streams", actions=STREAM, resources=streams)]
+    for place in near:
+        found += _in_region(settings, place, tables, mends=mode == "service")
+    for place in settings.regions:
+        role_arn = settings.regions[place].role_arn
+        if place in members and place != region and role_arn is not None:
+            roles: tuple[str, ...] = (role_arn,)
+            found.append(
+                Statement(sid=_sid("Assume", place), actions=("sts:AssumeRole",), resources=roles)
+            )
+    if kms:
+        found += [_kms(settings, place, home=region) for place in near]
+    if mode == "lambda":
+        found += [
+            Statement(sid="Failures", actions=QUEUE, resources=("${arn.Failures}",)),
+            Statement(sid="Logs", actions=LOGS, resources=("${arn.Logs}:log-stream:*",)),
+        ]
+    return found
+
+
+def access_statements(settings: Settings, region: str, *, kms: bool) -> list[Statement]:
+    """What replicators of other accounts may do in this one."""
+    tables = [name for name, table in settings.tables.items() if region in table.members]
+    found = _in_region(settings, region, tables, mends=True)
+    return [*found, _kms(settings, region, home=region)] if kms else found
+
+
+def _is_ours(settings: Settings, region: str) -> bool:
+    return settings.regions[region].role_arn is None
+
+
+def _in_region(
+    settings: Settings, place: str, tables: Sequence[str], *, mends: bool
+) -> list[Statement]:
+    """The tables in one region, and its control table."""
+    scan = SCAN if mends and settings.mending.enabled else ()
+    by_actions: dict[tuple[str, ...], list[str]] = {}
+    for name in tables:
+        table = settings.tables[name]
+        if place not in table.members:
+            continue
+        actions = (*READ, *LOOK, *scan)
+        if table.mode is Mode.MULTI_WRITER:
+            actions += (*WRITE, *STAMP)
+        elif place != table.source:
+            actions += WRITE
+        arn = _table_arn(settings, place, settings.table_name(name, place))
+        by_actions.setdefault(tuple(sorted(actions)), []).append(arn)
+    kinds = ("Tables", "Copies", "Sources")
+    found = [
+        Statement(sid=_sid(kind, place), actions=allowed, resources=tuple(there))
+        for kind, (allowed, there) in zip(kinds, by_actions.items(), strict=False)
+    ]
+    control = tuple(sorted((*CONTROL, *LOOK)))
+    arns = (control_arn(settings, place),)
+    return [*found, Statement(sid=_sid("Control", place), actions=control, resources=arns)]
+
+
+def _kms(settings: Settings, place: str, *, home: str) -> Statement:
+    """Only through DynamoDB of that region, and only for the tables that are named here."""
+    parameter = "KmsKeyArn" if place == home else f"KmsKeyArn{_logical(place)}"
+    service = f"dynamodb.{settings.regions[place].aws_region}.amazonaws.com"
+    conditions = {"StringEquals": {"kms:ViaService": service, "kms:CallerAccount": "${account}"}}
+    return Statement(
+        sid=_sid("Kms", place),
+        actions=KMS,
+        resources=(f"${{param.{parameter}}}",),
+        conditions=conditions,
+    )
+
+
+def _table_arn(settings: Settings, region: str, table: str) -> str:
+    aws_region = settings.regions[region].aws_region
+    return f"arn:${{partition}}:dynamodb:{aws_region}:${{account}}:table/{table}"
+
+
+def _sid(kind: str, place: str) -> str:
+    return f"{kind}{_logical(place)}"
+
+
+def _logical(text: str) -> str:
+    return "".join(word[:1].upper() + word[1:] for word in _words(text))
+
+
+def _words(text: str) -> Iterable[str]:
+    return "".join(c if c.isalnum() else " " for c in text).split()
