@@ -9,11 +9,17 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 import pytest
 
+from support.blows import PROPERTY, told
 from support.engines import CREDENTIALS, ENGINES, Engine, EngineUnavailable
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
+
+pytest.register_assert_rewrite("support.pages", "support.black_box")
 
 EngineSource: TypeAlias = Callable[[str], Engine]
 
@@ -48,8 +54,27 @@ def engine(_credentials: None) -> Iterator[EngineSource]:
         yield give
 
 
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """Give a headless Chromium; one per module, since Playwright keeps its thread's event loop."""
+    from support.pages import BrowserUnavailable, opened_browser  # noqa: PLC0415
+
+    with ExitStack() as stack:
+        try:
+            opened = stack.enter_context(opened_browser())
+        except BrowserUnavailable as error:
+            pytest.skip(f"{_UNAVAILABLE}{error}")
+        yield opened
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Say loudly which engines were missing and how many tests that cost."""
+    """Say what was survived; and loudly which engines, or that a browser, were missing and how many
+    tests that cost."""
+    passed = terminalreporter.getreports("passed")
+    figures = (dict(report.user_properties).get(PROPERTY) for report in passed)
+    survived = told(figure for figure in figures if isinstance(figure, dict))
+    if survived is not None:
+        terminalreporter.write_line(survived)
     counts: dict[str, int] = {}
     for report in terminalreporter.getreports("skipped"):
         reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else ""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from random import Random
 
@@ -11,6 +11,7 @@ import pytest
 
 from support.black_box import CONTROL_TABLE, World, prepared
 from support.black_box_tables import Connection
+from support.blows import BLOWS, PROPERTY
 from support.engines import Engine
 
 
@@ -52,3 +53,11 @@ def world(
         yield made
     finally:
         made.close()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Generator[None, None, None]:
+    """Tell of each test, while it runs and not of its end, what was survived."""
+    BLOWS.take()
+    yield
+    item.user_properties.append((PROPERTY, BLOWS.take()))

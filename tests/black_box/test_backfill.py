@@ -15,6 +15,7 @@ import pytest
 from support.black_box import REGIONS, World, command, environment, until
 from support.black_box_tables import Table, Wire
 from support.black_box_writers import HOT_KEYS, Writer
+from support.blows import BLOWS, Blow
 from support.tables import unique_name
 
 HOME, AWAY = REGIONS[:2]
@@ -49,6 +50,7 @@ class Backfill:
 
     def kill(self) -> None:
         """SIGKILL in the midst of it."""
+        BLOWS.strike(Blow.KILL)
         self._process.send_signal(signal.SIGKILL)
         self._process.communicate(timeout=10)
 
@@ -125,6 +127,16 @@ def test_killed_beside_live_writers_and_resumed(
         writer.stop()
     world.settle()
 
+    verified = subprocess.run(
+        command("verify", "--config", str(world.directory / "backfill.toml"), "--table", name),
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=WITHIN_S,
+        check=False,
+    )
+    assert verified.returncode == 0, verified.stdout + verified.stderr
+    assert ": equal;" in verified.stdout
     assert "goes on with the one that began" in said
     assert status == 0, document
     assert document["resumed"]

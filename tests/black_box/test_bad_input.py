@@ -74,6 +74,11 @@ SOUND = f'[regions.{HOME}]\n[regions.{AWAY}]\n[tables.orders]\nregions = ["{HOME
             id="wrong value",
         ),
         pytest.param(
+            SOUND + '[http]\nhost = "0.0.0.0"\n',
+            ['replicator.toml: http.host: "0.0.0.0" is open to others; set http.token'],
+            id="open without a token",
+        ),
+        pytest.param(
             SOUND.replace(f'"{AWAY}"]', '"eu-west-2"]'),
             [
                 (

@@ -88,7 +88,7 @@ def kill_at_random(
     ("engine_name", "regions", "kills"),
     [("dynamodb-local", REGIONS, 4), ("ministack", REGIONS[:2], 2)],
 )
-def test_killed_replicators_lose_nothing(
+def test_f01_killed_replicators_lose_nothing(
     world: World, regions: tuple[str, ...], kills: int, rng: Random
 ) -> None:
     """SIGKILL at any time while every region writes: equal tables, every write accounted for."""
@@ -109,7 +109,7 @@ def assert_all_arrived(world: World, table: Table, writers: list[Writer], rng: R
     assert_last_write_wins(world, table, writers, rng)
 
 
-def test_a_process_that_comes_back_from_the_dead_does_no_harm(world: World, rng: Random) -> None:
+def test_f23_a_process_back_from_the_dead_does_no_harm(world: World, rng: Random) -> None:
     """Stopped in mid-work, overtaken by a second process for the same source, then continued."""
     home, away = REGIONS[:2]
     table = world.add(Table(unique_name(), regions=(home, away)))

@@ -35,7 +35,7 @@ def assert_set_aside(world: World, replicator: Replicator, table: Table, target:
     assert len(row["image"]["B"]) > 0
 
 
-def test_an_item_without_room_for_the_marker_is_set_aside(world: World) -> None:
+def test_f44_an_item_without_room_for_the_marker_is_set_aside(world: World) -> None:
     """Where every region writes it cannot be stamped at home, where one does not be put in the
     target: it is parked with its image, other keys go on, and a smaller write replaces it."""
     many = world.add(Table(unique_name("many"), regions=(HOME, AWAY)))

@@ -47,7 +47,7 @@ def assert_gap_is_told(world: World, replicator: Replicator, table: Table) -> No
 
 
 @pytest.mark.parametrize("running", [False, True], ids=["while down", "while running"])
-def test_a_stream_made_anew_is_a_gap_and_is_read(world: World, *, running: bool) -> None:
+def test_f18_a_stream_made_anew_is_a_gap_and_is_read(world: World, *, running: bool) -> None:
     """The checkpoint is of another stream: what came between may be lost, and that is said."""
     table = world.add(Table(unique_name(), source=HOME, targets=(AWAY,)))
     put(world, table, "old")
