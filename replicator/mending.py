@@ -4,8 +4,9 @@ A stream holds 24 hours. What it has lost cannot be replicated, only seen: the t
 each pipeline with a gap, once it is near the present again, its table is verified and repaired at a
 bounded rate, knowing which regions' records were `lost` (conflict.repair says what that decides).
 The gap is removed when every difference was repaired and seen to be gone, and never because it
-grew old; until then the pipeline stays red, and it is tried again, less and less often. Keys that
-kept changing hold nothing up: what changes is replicated, as whole items.
+grew old; until then the pipeline stays red. What failed is tried again after seconds, then less and
+less often: most failures pass, and each try reads the table whole. Keys that kept changing hold
+nothing up: what changes is replicated, as whole items.
 
 A delete whose record was lost leaves no trace where every region writes: the item comes back from
 the others. Nothing tells it from a copy that was never made, and to keep is the lesser harm.
@@ -45,7 +46,7 @@ class MendLimits:
 
     settle_s: float = 3.0
     look_every_s: float = 2.0
-    again_base_s: float = 300.0
+    again_base_s: float = 15.0
     again_max_s: float = 6 * 3_600.0
 
 
@@ -114,7 +115,10 @@ class Mender:
         self._put_off(stats, tried_in_vain=not mended)
 
     async def _mend(self, stats: PipelineStats) -> bool:
-        """Whether the gap is closed."""
+        """Whether every difference was repaired; the gap is then closed.
+
+        Unless records were lost again meanwhile: that gap is young, and its look comes next.
+        """
         seen = stats.gap
         gaps = Gaps(api=self.apis[stats.source], control_table=self.settings.control_table)
         stored = await gaps.load(stats.table, stats.source)
@@ -124,11 +128,12 @@ class Mender:
             left = {"standing": found.standing, "undecided": found.undecided}
             log.warning("gap.not_clean", extra={**fields, **left})
             return False
-        if stats.gap is not seen:  # records were lost again meanwhile, perhaps on the same shard
-            return False
+        if stats.gap is not seen:  # perhaps on the same shard, whose row is then the same
+            log.info("gap.lost_again", extra=fields)
+            return True
         await self._remove(gaps, stored, stats)
         log.info("gap.mended", extra=fields)
-        return stats.gap is None
+        return True
 
     async def _verify(self, stats: PipelineStats) -> ComparisonStats:
         members = self.settings.tables[stats.table].members

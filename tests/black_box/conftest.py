@@ -56,6 +56,18 @@ def world(
 
 
 @pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Add to a failure what the replicators said: their files are gone when somebody looks."""
+    report = yield
+    world = getattr(item, "funcargs", {}).get("world")
+    if call.when == "call" and report.failed and isinstance(world, World):
+        report.sections += [(f"log of {one.source or 'all'}", one.tail) for one in world.processes]
+    return report
+
+
+@pytest.hookimpl(wrapper=True)
 def pytest_runtest_call(item: pytest.Item) -> Generator[None, None, None]:
     """Tell of each test, while it runs and not of its end, what was survived."""
     BLOWS.take()

@@ -192,8 +192,13 @@ class Replicator:
         """What it printed in all of its lives."""
         return self._log.read_text(errors="replace") if self._log.exists() else ""
 
+    @property
+    def tail(self) -> str:
+        """The end of what it printed."""
+        return self.said()[-LOG_CHARACTERS_MAX:]
+
     def _is_ready(self) -> bool:
-        assert self.running, f"{self.source} has ended:\n{self.said()[-LOG_CHARACTERS_MAX:]}"
+        assert self.running, f"{self.source} has ended:\n{self.tail}"
         answer = self.get("/readyz")
         return answer is not None and answer[0] == 200
 
@@ -301,7 +306,7 @@ class World:
                 lines.append(f"{table.name} {source}: ends {ends}, settled {settled}")
         for process in self.processes:
             lines.append(f"{process.source}: {process.status() if process.running else 'ended'}")
-            lines.append(process.said()[-LOG_CHARACTERS_MAX:])
+            lines.append(process.tail)
         return "\n".join(lines)
 
     def assert_equal(self) -> None:
@@ -322,7 +327,7 @@ class World:
             process.kill()
         assert_none_left(self.directory)
         for process in self.processes:
-            assert "Traceback" not in process.said(), process.said()[-LOG_CHARACTERS_MAX:]
+            assert "Traceback" not in process.said(), process.tail
 
 
 def _reached(settled: Mapping[str, int | None], ends: Iterable[tuple[str, int]]) -> bool:
