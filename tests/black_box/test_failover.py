@@ -29,7 +29,7 @@ rounded down to, which is the interval of the target's note as well."""
 ROUNDED_S = 0.05
 """Seconds are told with one digit after the point."""
 
-pytestmark = [pytest.mark.parametrize("engine_name", ["ministack"]), pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.parametrize("engine_name", ["ministack"]), pytest.mark.timeout(400)]
 """The engine whose times have one-second grain, as those of AWS; DynamoDB Local's have a minute."""
 
 

@@ -64,7 +64,7 @@ async def until(condition: Callable[[], bool]) -> None:
             await asyncio.sleep(0.01)
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(300)
 def test_what_a_killed_worker_does_not_spend_the_others_do(tmp_path: Path) -> None:
     """Two share one rate and together keep to it; one is killed for good, and the other is as fast
     as both were. A share of its own would leave it half of that."""

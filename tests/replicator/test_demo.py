@@ -162,7 +162,7 @@ def test_a_signal_leaves_nothing_behind(
         demo.send_signal(number)
         demo.send_signal(number)
         rest = b"".join(lines)
-        assert demo.wait(20) == status
+        assert demo.wait(60) == status
     assert b"Traceback" not in rest
     assert demo_processes(tmp_path) == []
     assert list(tmp_path.iterdir()) == []
@@ -189,7 +189,7 @@ def test_a_child_that_ignores_the_request_is_killed(
         async def up() -> bool:
             return (tmp_path / "stubborn.log").read_text() == "up\n"
 
-        await child.ready(up, within_s=10)
+        await child.ready(up, within_s=60)
         await child.stop()
 
     asyncio.run(test())

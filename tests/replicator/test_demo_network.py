@@ -57,7 +57,7 @@ def run(test: Callable[[], Awaitable[None]]) -> None:
     """Run one test, bounded."""
 
     async def bounded() -> None:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             await test()
 
     asyncio.run(bounded())

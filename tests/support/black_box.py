@@ -36,6 +36,9 @@ FOUR_REGIONS = (*REGIONS, "sa-east-1")
 CONTROL_TABLE = "replicator-control"
 READY_WITHIN_S = 30.0
 SETTLE_WITHIN_S = 60.0
+PATIENCE = 3.0
+"""How many times as long a busy machine may take. Only a failure waits that long."""
+
 LOG_CHARACTERS_MAX = 3000
 STRIKES = {signal.SIGKILL: Blow.KILL, signal.SIGSTOP: Blow.STOP}
 
@@ -44,8 +47,11 @@ _CHILD = Path(__file__).with_name("child.py")
 
 
 def until(condition: Callable[[], T | None], *, within_s: float, what: str) -> T:
-    """Wait until the condition is true, and return what it said; fail with `what` otherwise."""
-    deadline_s = time.monotonic() + within_s
+    """Wait until the condition is true, and return what it said; fail with `what` otherwise.
+
+    `within_s`: long enough on a machine that does nothing else.
+    """
+    deadline_s = time.monotonic() + within_s * PATIENCE
     while True:
         found = condition()
         if found:
@@ -155,9 +161,9 @@ class Replicator:
             self.exit_status(within_s=10.0)
 
     def exit_status(self, *, within_s: float) -> int:
-        """Wait for its end."""
+        """Wait for its end, as patiently as `until`."""
         assert self._process is not None
-        return self._process.wait(within_s)
+        return self._process.wait(within_s * PATIENCE)
 
     def status(self) -> dict[str, Any] | None:
         """The status document, None where there is no answer."""
