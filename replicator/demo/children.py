@@ -26,6 +26,10 @@ TERMINATE_WAIT_S = 5.0
 READY_POLL_S = 0.05
 LOG_TAIL_LINES = 8
 
+PORTS = range(32_000, 32_768)
+_PORTS = (PORTS[(os.getpid() + number) % len(PORTS)] for number in range(len(PORTS)))
+"""Two demos on a machine begin at different ones."""
+
 DUMMY_CREDENTIALS = {
     "AWS_ACCESS_KEY_ID": "replicatordemo",
     "AWS_SECRET_ACCESS_KEY": "replicatordemo",
@@ -56,10 +60,15 @@ def isolated_environment() -> Iterator[None]:
 
 
 def free_port() -> int:
-    """A port of the loopback interface that was free a moment ago."""
-    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
-        probe.bind((LOOPBACK, 0))
-        return int(probe.getsockname()[1])
+    """A port of the loopback interface that was free a moment ago, and is given out once.
+
+    Beneath those that a system gives to connections by itself, which would soon take it.
+    """
+    for port in _PORTS:
+        with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe, suppress(OSError):
+            probe.bind((LOOPBACK, port))
+            return port
+    raise ChildFailed(f"no port from {PORTS.start} to {PORTS.stop - 1} is free")
 
 
 class Child:

@@ -22,6 +22,7 @@ from __future__ import annotations
 import random
 import zlib
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from conflict.operations import Image, Item, Key
@@ -39,8 +40,14 @@ RECORDS_PER_WRITE_MAX = 3
 RECORDS_PER_CRASH_MAX = 4
 """In one region. Seen at most in 6,000 schedules: 2.25 for each write, crashes or none."""
 
-DRAIN_STEPS_MAX = 20_000
-"""For a dozen writes; more of them get so much more. Seen at most in 6,000 schedules: 6,513."""
+DRAIN_STEPS_MAX = 8_000
+"""For a dozen writes; more of them get so much more. Seen at most in 2,000 schedules: 1,593."""
+
+LOOK_EVERY_STEPS = 8
+IDLE_RATE = 0.5
+"""How likely a worker that has nothing left to do takes part all the same, and reads again."""
+REPLAY_RATE, REPLAY_RATE_IDLE = 0.01, 0.02
+"""How likely a worker begins anew at a step of a drain; where nobody has anything left to do."""
 
 OUTAGE_US = 25 * 3_600 * 10**6
 MEND_STEPS_MAX = 100_000
@@ -130,7 +137,7 @@ class Simulation:
             elif chance < faults.crash + faults.split:
                 self._split()
             else:
-                self._step()
+                self._step(self._present)
             self._check_purity()
 
     def _write(self) -> None:
@@ -181,7 +188,7 @@ class Simulation:
             if self.application.writes < writes and self.rng.random() < self.schedule.habits.rate:
                 self._write()
             self.rng.choice(mendings).step()
-            self._step()
+            self._step(self._present)
             if self.schedule.source:
                 self._check_purity()
             if all(mending.over for mending in mendings):
@@ -189,17 +196,29 @@ class Simulation:
         raise Violation("a gap is not closed")
 
     def _drain(self, replays: int = 0) -> None:
-        """Let everything arrive; `replays`: how often a worker begins anew from older positions."""
+        """Let everything arrive; `replays`: how often a worker begins anew from older positions.
+
+        Who has nothing left to do is looked for now and then, and left out half the time: most
+        steps would be empty reads otherwise. While replays are left, all take part.
+        """
         faults, dozens = self.schedule.faults, max(1, self.schedule.habits.writes // 12)
+        busy = list(self.workers)
         for step in range(DRAIN_STEPS_MAX * dozens):
             self._tick(self.rng.randint(0, 2))
-            if replays and self.rng.random() < 0.01:
+            if replays and self.rng.random() < (REPLAY_RATE if busy else REPLAY_RATE_IDLE):
                 replays -= 1
                 self.rng.choice(self.workers).restart(orderly=faults.orderly)
-            self._step()
+            self._step(self.workers if replays else busy)
             self._check_purity()
-            if not replays and step % 8 == 0 and all(worker.idle for worker in self.workers):
-                return
+            if step % LOOK_EVERY_STEPS == 0:
+                idle = [worker.idle for worker in self.workers]
+                if not replays and all(idle):
+                    return
+                busy = [
+                    worker
+                    for worker, is_idle in zip(self.workers, idle, strict=True)
+                    if not is_idle or (worker.rereads and self.rng.random() < IDLE_RATE)
+                ]
         raise Violation("no quiescence: a loop")
 
     def _last_write(self) -> None:
@@ -226,10 +245,11 @@ class Simulation:
         if found != expected:
             raise Violation(f"last write of {key.id} lost: wanted {expected}, found {found}")
 
-    def _step(self) -> None:
-        if self._present:
-            paces = [self.schedule.pace[worker.home] for worker in self._present]
-            self.rng.choices(self._present, paces)[0].step()
+    def _step(self, workers: Sequence[Worker]) -> None:
+        """One of them does one thing, the more often the faster its pace is."""
+        if workers:
+            paces = [self.schedule.pace[worker.home] for worker in workers]
+            self.rng.choices(workers, paces)[0].step()
 
     def _expire(self, region: str, key: Key, *, early: bool) -> None:
         if self.application.expire(region, key, early=early):

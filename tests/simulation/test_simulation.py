@@ -26,7 +26,7 @@ AT_LEAST = {
     Situation.PUT_BACK: 500,
     Situation.LIFTED: 100,
     Situation.POLICED: 20,
-    Situation.FINISHED: 250,
+    Situation.FINISHED: 180,
     Situation.CONFLICT: 1_300,
     Situation.STALE: 1_500,
     Situation.DUPLICATE: 250,

@@ -8,13 +8,13 @@ a checkpoint says is held against the ledger's own account.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from conflict.merge import Delivery, Settlement, Steps
 from conflict.operations import AnyOperation, Result
 from replicator.flow import Flow
-from replicator.records import After, Finished, Shard, further
+from replicator.records import After, Finished, Record, Shard, further
 from replicator.shards import Lineage
 from replicator.tasks import DeliverTask, SettleTask, Task
 from replicator.transformer import Transformer
@@ -319,18 +319,23 @@ class Worker:
             self._note(Situation.REREAD, shard.id)
             cursor.index = max(cursor.begun, cursor.index - self._rng.randint(1, page_max))
         page = shard.records[cursor.index : cursor.index + self._rng.randint(1, page_max)]
-        now_us = self._world[self.home].now_us
-        changes = [self._transformer.change(record, now_us) for record in page]
-        again = sum(life.ledger.read(shard.id, change) for change in changes)
-        self._coverage.note(Situation.REPLAYED, again)
-        folded = life.flow.coalesced
-        self._enter(life, life.flow.offer(shard.id, changes))
-        self._coverage.note(Situation.FOLDED, life.flow.coalesced - folded)
-        cursor.index += len(page)
+        if page:
+            self._offer(shard.id, page)
+            cursor.index += len(page)
         if shard.closed and cursor.index == len(shard.records):
             self._cursors.pop(index)
             life.flow.end(shard.id)
             self._lineage.ended(shard.id)
+
+    def _offer(self, shard: str, page: Sequence[Record]) -> None:
+        """Hand a page on, as the reader does."""
+        life, now_us = self._life, self._world[self.home].now_us
+        changes = [self._transformer.change(record, now_us) for record in page]
+        again = sum(life.ledger.read(shard, change) for change in changes)
+        self._coverage.note(Situation.REPLAYED, again)
+        folded = life.flow.coalesced
+        self._enter(life, life.flow.offer(shard, changes))
+        self._coverage.note(Situation.FOLDED, life.flow.coalesced - folded)
 
     def _discover(self) -> None:
         moment, described = self._moment(DESCRIBE), self._described()

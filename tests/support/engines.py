@@ -24,7 +24,7 @@ import sys
 import tempfile
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO, ClassVar, Self
 
@@ -44,6 +44,9 @@ STOP_WITHIN_S = 3.0
 LOG_CHARACTERS_MAX = 2000
 START_ATTEMPTS = 3
 """A free port may be taken by another process between asking for it and using it."""
+
+PORTS, PORT_RANGES = range(12_000, 32_000), 10
+"""Beneath what systems give to outgoing connections. Source: ip(7), ip_local_port_range."""
 
 JAVA_VERSION_MIN = 17
 """Source: DynamoDBLocalUsageNotes, "DynamoDB local v2.x requires Java 17 or newer"."""
@@ -224,11 +227,30 @@ def java() -> str | None:
 
 
 def free_port() -> int:
-    """Return a port of the loopback that nobody listens on at this moment."""
-    with socket.socket() as listener:
-        listener.bind((HOST, 0))
-        port: int = listener.getsockname()[1]
-        return port
+    """Return a port of the loopback that nobody listens on at this moment.
+
+    None that the system gives away by itself: it would soon be some connection's own end. Each
+    worker of a run asks in a range of its own, and for no port twice.
+    """
+    for port in _PORTS:
+        with socket.socket() as listener:
+            try:
+                listener.bind((HOST, port))
+            except OSError:
+                continue
+            return port
+    raise RuntimeError("no port is free")
+
+
+def _ports() -> Iterator[int]:
+    """The ports of this worker, from anywhere on, so that two runs on a machine seldom meet."""
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % PORT_RANGES
+    begin, size = PORTS.start + worker * (len(PORTS) // PORT_RANGES), len(PORTS) // PORT_RANGES
+    first = os.getpid() * 37 % size
+    yield from (begin + (first + number) % size for number in range(size))
+
+
+_PORTS = _ports()
 
 
 def _java_version(runtime: str) -> int:
