@@ -1,9 +1,8 @@
 """Schedules that an earlier form of the protocol did not stand, kept by hand.
 
-They were found by random schedules or by thinking the protocol through. One is still open: it is
-expected to fail, strictly, and whoever mends it removes its mark. What random schedules still find
-(old records processed again in the very moment of a newer delete) is left out of them by default:
-`python -m simulation.run --withheld` brings it back.
+They were found by random schedules or by thinking the protocol through. What random schedules still
+find (old records processed again in the very moment of a newer delete) is left out of them by
+default: `python -m simulation.run --withheld` brings it back.
 """
 
 from __future__ import annotations
@@ -184,6 +183,30 @@ def test_a_write_that_is_read_again_does_not_come_back_while_it_is_deleted() -> 
 
     assert again.shipment is None
     assert scene.values() == [None, None, None]
+
+
+def test_a_write_that_a_delete_took_out_is_not_held_when_it_is_read_again() -> None:
+    """A's stamped write lost to a delete of B, which knew nothing of it; then B writes anew.
+
+    A's whole page is read again. Its write is folded with the one before it, which had got no
+    version, so its own comes to lie above the delete; and its removal decides what is held.
+    """
+    scene = Scene("A", "B")
+    scene.put("A", 1_000, "first")
+    scene.put_stamped("A", 1_000, "second", 1_000)
+    scene.put("B", 1_000, "there")
+    scene.delete("B", 1_000)
+    scene.drain()
+    first, second, *rest = (scene.change("A", number + 1) for number in range(scene.records("A")))
+
+    scene.settle_change("A", _again(fold(first, second))).finish()
+    scene.put("B", 1_000, "anew")
+    scene.drain()
+    for change in rest:
+        scene.settle_change("A", _again(change)).finish()
+    scene.drain()
+
+    assert scene.values() == ["anew", "anew"]
 
 
 def test_a_write_that_stands_is_shipped_again() -> None:
