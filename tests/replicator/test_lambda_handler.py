@@ -363,7 +363,7 @@ def test_what_was_settled_at_home_is_remembered_where_all_environments_see_it(
     assert deployed.function.handle(event, Context(SHORT_MS)) == named
 
     config = tmp_path / "replicator.toml"
-    config.write_text(config.read_text().replace("http://127.0.0.1:1", deployed.url))
+    config.write_text(config.read_text().replace('"http://127.0.0.1:1"', f'"{deployed.url}"'))
     other = Function.of({"REPLICATOR_CONFIG": str(config), "AWS_REGION": HOME})
     counting = Counting(other.apis[HOME])
     other.apis = {**other.apis, HOME: counting}
