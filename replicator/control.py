@@ -7,7 +7,7 @@
     home#<table>#<source>          <stream ARN>#<shard>        how far it is settled at home
     batch#<table>#<source>         <stream ARN>#<sequence>     the same of a batch that Lambda has
     quarantine#<table>             <source>#<target>#<digest>  a change that cannot be applied
-    gap#<table>#<source>           <stream ARN>#<shard>        records lost to retention
+    gap#<table>#<source>           <ARN>#<shard>#<since>       records lost to retention
     read#<table>#<source>          state                       until when all had been read
     heartbeat#<table>              <source>                    the newest heartbeat to arrive here
     conflict#<table>               <time>#<source>#<digest>    a decision between concurrent writes

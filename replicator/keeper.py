@@ -233,6 +233,8 @@ class Keeper:
         """Until when every record has been read and settled; None if that cannot be told now."""
         if self._held_back() or not self._stats.readable or reader.last_poll_s is None:
             return None
+        if reader.waiting_shards:  # unread as yet, however old their records are
+            return None
         poll_age_s = self._parts.clock.monotonic_s() - reader.last_poll_s
         times_us = [self._parts.clock.now_us() - int(poll_age_s * 1e6)]
         for shard in reader.behind:

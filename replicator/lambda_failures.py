@@ -5,7 +5,7 @@ more: it grew too old, or was tried too often. The queue is read by the function
 second mapping, and each message becomes a gap in the control table of the source region, as the
 process stores one. So the loss is told (metric, `doctor`) until a repair has closed it.
 
-    gap#<table>#<source>        <stream ARN>#<shard>@<first sequence>
+    gap#<table>#<source>        <stream ARN>#<shard>@<first sequence>#<since>
 
 A row for each loss: one that is reported while another is being mended stays. The same message
 makes the same row. What is not understood is no loss that may be forgotten: it stays in the queue.

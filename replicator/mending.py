@@ -115,23 +115,19 @@ class Mender:
         self._put_off(stats, tried_in_vain=not mended)
 
     async def _mend(self, stats: PipelineStats) -> bool:
-        """Whether every difference was repaired; the gap is then closed.
-
-        Unless records were lost again meanwhile: that gap is young, and its look comes next.
-        """
-        seen = stats.gap
+        """Whether every difference was repaired; the gaps that stood before it are then closed."""
         gaps = Gaps(api=self.apis[stats.source], control_table=self.settings.control_table)
         stored = await gaps.load(stats.table, stats.source)
         found = await self._verify(stats)
         fields = {"table": stats.table, "region": stats.source, "differences": found.differences}
         if found.standing:
-            left = {"standing": found.standing, "undecided": found.undecided}
-            log.warning("gap.not_clean", extra={**fields, **left})
+            stands = {"standing": found.standing, "undecided": found.undecided}
+            log.warning("gap.not_clean", extra={**fields, **stands})
             return False
-        if stats.gap is not seen:  # perhaps on the same shard, whose row is then the same
-            log.info("gap.lost_again", extra=fields)
-            return True
-        await self._remove(gaps, stored, stats)
+        left = await self._close(gaps, stored, stats)
+        if left:
+            log.error("gap.not_removed", extra={**fields, "gaps": left})
+            return False
         log.info("gap.mended", extra=fields)
         return True
 
@@ -156,12 +152,18 @@ class Mender:
         )
         return await comparison.run(_told_by_figures)
 
-    async def _remove(self, gaps: Gaps, stored: Sequence[Gap], stats: PipelineStats) -> None:
-        """Forget the gaps that stood before the look; one reported since stays."""
+    async def _close(self, gaps: Gaps, stored: Sequence[Gap], stats: PipelineStats) -> int:
+        """Take out the gaps that stood before the look; how many of them would not go.
+
+        One that was reported since has a row of its own, and is looked at next.
+        """
+        seen = stats.gap
         for gap in stored:
             await gaps.remove(gap)
         left = await gaps.load(stats.table, stats.source)
-        stats.gap = left[0] if left else None
+        if stats.gap is seen:  # nothing was reported while that was asked
+            stats.gap = left[0] if left else None
+        return len(set(stored) & set(left))
 
     def _put_off(self, stats: PipelineStats, *, tried_in_vain: bool) -> None:
         turn = self._turns[stats.table, stats.source]

@@ -260,8 +260,6 @@ class StreamReader:
         while True:
             begun_s = self._clock.monotonic_s()
             found = await self._poll(reading)
-            if not found and reading.shard not in self._failing:
-                self._behind.discard(reading.shard)
             if reading.ended:
                 await self._end(reading.shard)
                 return
@@ -271,7 +269,7 @@ class StreamReader:
             await self._sleep(max(0.0, begun_s + interval_s - self._clock.monotonic_s()))
 
     async def _poll(self, reading: _Reading) -> bool:
-        """One turn of reading a shard; returns whether there were records."""
+        """One turn of reading a shard; returns whether there may be more at once."""
         try:
             page = await self._next_page(reading)
         except IteratorExpired as error:
@@ -280,11 +278,14 @@ class StreamReader:
         except Trimmed:
             await self._gap(reading, "trimmed")
             reading.position, reading.iterator = TrimHorizon(), None
+            return True
         except ShardGone:
             await self._gap(reading, "shard gone")
             reading.ended = True
         else:
-            if page.records:
+            if not page.records:
+                self._behind.discard(reading.shard)
+            else:
                 self._behind.add(reading.shard)
                 await self._hand_on(reading.shard, self._deliver(reading.shard, page))
                 reading.position = After(page.records[-1].sequence)

@@ -117,7 +117,7 @@ async def _run(
                     working.create_task(beside("heartbeat", beating.run, stop))
             if settings.mending.enabled:
                 mender = Mender(settings=settings, apis=apis, pipelines=pipelines)
-                working.create_task(mender.run(stop))
+                working.create_task(beside("mending", mender.run, stop))
             noter = Noter(
                 apis=apis,
                 control_table=settings.control_table,

@@ -2,7 +2,8 @@
 
 A parked change keeps its image, because its stream record is gone after 24 hours. One row per
 table, source, target and key: the newest change replaces an older one and never the other way.
-A gap says from when on, and on which shard, records may be missing; the earliest report stands.
+A gap says from when on, and on which shard, records may be missing. Each report has a row of its
+own, so that one which came while an earlier was being mended is not closed with it.
 
 Neither row expires. Both are layouts of the control table, which control.py describes.
 """
@@ -175,19 +176,14 @@ class Gaps:
         self._control = ControlTable(api=api, name=control_table)
 
     async def report(self, gap: Gap) -> None:
-        """Store a gap. An earlier report for the same shard stays."""
-        await self._control.put(
-            {
-                **_gap_key(gap),
-                "since_us": {"N": str(gap.since_us)},
-                "reason": {"S": gap.reason},
-            },
-            "attribute_not_exists(since_us) OR since_us > :since",
-            {":since": {"N": str(gap.since_us)}},
-        )
+        """Store a gap; the same one twice is one row."""
+        since = {"N": str(gap.since_us)}
+        row = {**_gap_key(gap), "since_us": since, "reason": {"S": gap.reason}}
+        first = "attribute_not_exists(since_us) OR since_us <> :since"
+        await self._control.put(row, first, {":since": since})
 
     async def load(self, table: str, source: str) -> list[Gap]:
-        """The gaps of a table's stream in its source region.
+        """The gaps of a table's stream in its source region; of a shard the earliest first.
 
         One whose row is malformed stands, since for ever, until a person has mended the row.
         """
@@ -195,17 +191,19 @@ class Gaps:
         return [_gap(table, source, row) for row in rows]
 
     async def remove(self, gap: Gap) -> bool:
-        """Take out a gap that was repaired; False when another has been reported since."""
+        """Take out a gap that was repaired; False where its row is malformed or gone."""
         since: dict[str, Any] = {":since": {"N": str(gap.since_us)}}
         return await self._control.delete(_gap_key(gap), "since_us = :since", since)
 
 
 def _gap_key(gap: Gap) -> Wire:
-    return row_key(f"gap#{gap.table}#{gap.source}", f"{gap.stream_arn}#{gap.shard}")
+    sort = f"{gap.stream_arn}#{gap.shard}#{gap.since_us:016d}"
+    return row_key(f"gap#{gap.table}#{gap.source}", sort)
 
 
 def _gap(table: str, source: str, row: Wire) -> Gap:
-    arn, _, shard = row["sk"]["S"].rpartition("#")
+    arn, _, rest = row["sk"]["S"].partition("#")
+    shard, _, _ = rest.partition("#")
     since_us = whole_number(row, "since_us")
     return Gap(
         table=table,

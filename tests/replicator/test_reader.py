@@ -283,6 +283,22 @@ def test_a_trimmed_checkpoint_is_a_gap() -> None:
     assert desk.sequences() == [4]
 
 
+def test_a_trimmed_shard_is_not_caught_up() -> None:
+    """That a position is gone says nothing of what came after it."""
+    desk = Desk({"a": {}}, checkpoints={"a": After(1)})
+    desk.stream.write("a", "1", "2", "3", "4")
+    desk.stream.trim("a", through=3)
+
+    async def script() -> None:
+        await desk.clock.until(lambda: bool(desk.gaps) or desk.reader.caught_up)
+        while not desk.taken:
+            assert not desk.reader.caught_up
+            await desk.clock.sleep(0.001)
+
+    desk.run(script)
+    assert desk.gaps
+
+
 def test_records_trimmed_behind_an_iterator_are_a_gap() -> None:
     """What retention takes between two polls is told by the gap, before anything newer is read."""
     desk = Desk({"a": {}}, limits=replace(LIMITS, page_records_max=1))

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -206,12 +207,12 @@ def test_a_gap_stays_while_something_is_undecided(
 class Watched:
     """An endpoint that does something of a test's own before each scan."""
 
-    def __init__(self, api: Api, before_scan: Callable[[], None]) -> None:
+    def __init__(self, api: Api, before_scan: Callable[[], Awaitable[None]]) -> None:
         self._api, self._before_scan = api, before_scan
 
     async def call(self, operation: str, request: Mapping[str, Any]) -> dict[str, Any]:
         if operation == "Scan":
-            self._before_scan()
+            await self._before_scan()
         return await self._api.call(operation, request)
 
 
@@ -222,7 +223,7 @@ def test_f17_a_failure_leaves_the_gap_and_is_tried_again(
     scene.put(HOME, "missing", "a")
     refusals = [Fatal("Scan on orders: AccessDeniedException")]
 
-    def refuse() -> None:
+    async def refuse() -> None:
         if refusals:
             assert scene.stats.gap is not None
             raise refusals.pop()
@@ -236,23 +237,17 @@ def test_f17_a_failure_leaves_the_gap_and_is_tried_again(
 
 
 def test_f17_records_lost_while_a_gap_is_mended_keep_it_open(scene: Scene) -> None:
-    """A loss on the same shard is the same row, so the gap is looked at once more; and at once,
+    """A loss that is reported meanwhile, on the same shard, is looked at once more; and at once,
     since nothing failed."""
     scans = 0
 
-    def lose_again() -> None:
+    async def lose_again() -> None:
         nonlocal scans
         scans += 1
-        gap = scene.stats.gap
-        if scans == 1 and gap is not None:
-            scene.stats.gap = Gap(
-                table=gap.table,
-                source=gap.source,
-                stream_arn=gap.stream_arn,
-                shard=gap.shard,
-                since_us=gap.since_us,
-                reason=gap.reason,
-            )
+        if scans == 1 and scene.stats.gap is not None:
+            gap = replace(scene.stats.gap, since_us=2)
+            await Gaps(api=apis[HOME], control_table=CONTROL_TABLE).report(gap)
+            scene.stats.gap = gap
 
     with opened(scene) as apis:
         watched = {**apis, HOME: Watched(apis[HOME], lose_again)}
@@ -260,6 +255,34 @@ def test_f17_records_lost_while_a_gap_is_mended_keep_it_open(scene: Scene) -> No
 
     assert scans == 2
     assert scene.stored == []
+
+
+def test_a_gap_whose_row_is_malformed_is_not_mended_without_end(
+    scene: Scene, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It cannot be closed, which is told; the table is not read again and again for it."""
+    scans = looks = 0
+
+    async def count() -> None:
+        nonlocal scans
+        scans += 1
+
+    def is_told(stats: PipelineStats) -> bool:
+        nonlocal looks
+        told = [record.message for record in caplog.records].count("gap.not_removed")
+        looks += told
+        return looks > 10
+
+    key = {"pk": {"S": f"gap#{scene.table.name}#{HOME}"}, "sk": {"S": "arn#shard-1"}}
+    client = scene.world.connection.client(HOME)
+    client.put_item(TableName=CONTROL_TABLE, Item={**key, "since_us": {"S": "yesterday"}})
+
+    with opened(scene) as apis:
+        watched = {**apis, HOME: Watched(apis[HOME], count)}
+        asyncio.run(scene.mend(watched, is_told, NEVER_AGAIN))
+
+    assert scans == 1
+    assert [row["sk"] for row in scene.stored] == [key["sk"]]
 
 
 @pytest.mark.parametrize(("unread_h", "lost"), [(1, False), (25, True)])
