@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import socket
 import ssl
 import threading
 from collections.abc import Callable
@@ -149,6 +150,40 @@ def test_a_name_is_resolved_for_each_new_connection(monkeypatch: pytest.MonkeyPa
 
     asyncio.run(main())
     assert asked == ["localhost"] * 3
+
+
+@pytest.mark.parametrize("unknown", ["raises", "is empty"])
+def test_f31_a_name_without_an_address_is_asked_for_again(
+    monkeypatch: pytest.MonkeyPatch, unknown: str
+) -> None:
+    """An outage of DNS is one that passes: the next call asks anew, and nothing is remembered."""
+    outage = 3
+
+    async def main() -> list[str]:
+        loop = asyncio.get_running_loop()
+        ends: list[str] = []
+        resolve = loop.getaddrinfo
+
+        async def failing(*host: Any, **more: Any) -> Any:
+            if len(ends) >= outage:
+                return await resolve(*host, **more)
+            if unknown == "raises":
+                raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+            return []
+
+        monkeypatch.setattr(loop, "getaddrinfo", failing)
+        async with raw_server(DONE) as server:
+            with lean(server.url) as api:
+                while not server.requests:
+                    try:
+                        await api.call("PutItem", PUT)
+                    except Transient as error:
+                        ends.append(str(error))
+        return ends
+
+    ends = asyncio.run(main())
+    assert len(ends) == outage
+    assert all("no connection" in end for end in ends)
 
 
 def test_an_api_serves_one_loop_after_the_other() -> None:

@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import multiprocessing
 import os
 import random
 import sys
@@ -31,6 +30,7 @@ from conflict.merge import Contended
 from replicator.records import Mode
 from simulation.check import Simulation
 from simulation.points import Moment, moments, points
+from simulation.run import pool_of
 from simulation.schedule import Faults, Schedule, draw
 from simulation.worker import Violation
 
@@ -195,7 +195,7 @@ def sweep_all(seeds: int, processes: int) -> Iterator[Tally]:
     if processes == 1:
         yield from itertools.starmap(_do, shares)
         return
-    with multiprocessing.Pool(processes) as pool:
+    with pool_of(processes) as pool:
         yield from pool.imap_unordered(_share, shares)
 
 

@@ -16,11 +16,13 @@ from __future__ import annotations
 import argparse
 import multiprocessing
 import os
+import signal
 import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from multiprocessing.pool import Pool
 
 from conflict.merge import Contended
 from simulation import trace
@@ -130,7 +132,7 @@ def _progress(total: Total, seeds: int, elapsed_s: float) -> None:
 
 
 def parts(span: Span, processes: int) -> Iterator[Total]:
-    """What the shares of a span came to, as they are done."""
+    """What the shares of a span came to, in their order."""
     spans = [
         replace(span, first=first, end=min(first + CHUNK_SEEDS, span.end))
         for first in range(span.first, span.end, CHUNK_SEEDS)
@@ -138,8 +140,14 @@ def parts(span: Span, processes: int) -> Iterator[Total]:
     if processes == 1:
         yield from map(run_span, spans)
         return
-    with multiprocessing.Pool(processes) as pool:
-        yield from pool.imap_unordered(run_span, spans)
+    with pool_of(processes) as pool:
+        yield from pool.imap(run_span, spans)
+
+
+def pool_of(processes: int) -> Pool:
+    """Workers that leave Ctrl-C to the process which gives them work."""
+    ignore = (signal.SIGINT, signal.SIG_IGN)
+    return multiprocessing.Pool(processes, initializer=signal.signal, initargs=ignore)
 
 
 def run_one(schedule: Schedule, *, traced: bool) -> int:

@@ -3,6 +3,7 @@
 Every case of a crash at a point (crash_points.py), then random schedules of up to five regions, on
 all cores with a bar, and a closing table that names the seeds. Exit status 1 if anything did not
 hold, or a case found no place. What failed is printed at once, with the command that repeats it.
+Ctrl-C ends it early, with the table of what was run until then and exit status 130.
 """
 
 from __future__ import annotations
@@ -51,24 +52,22 @@ def barred(what: str, parts: Iterable[T], count: int, errors: Console) -> Iterat
         yield from progress.track(parts, total=count, description=what)
 
 
-def crash(seeds: int, processes: int, errors: Console) -> Tally:
+def crash(tally: Tally, seeds: int, processes: int, errors: Console) -> None:
     """Every crash point."""
-    tally, shares = Tally(), 2 * -(-seeds // SHARE_SEEDS)
+    shares = 2 * -(-seeds // SHARE_SEEDS)
     for part in barred("crash points", sweep_all(seeds, processes), shares, errors):
         for failure in part.failures:
             print(failure, flush=True)
         tally.add(part)
-    return tally
 
 
-def simulate(span: run.Span, processes: int, errors: Console) -> run.Total:
+def simulate(total: run.Total, span: run.Span, processes: int, errors: Console) -> None:
     """Random schedules."""
-    total, shares = run.Total(), -(-(span.end - span.first) // run.CHUNK_SEEDS)
+    shares = -(-(span.end - span.first) // run.CHUNK_SEEDS)
     for part in barred("schedules", run.parts(span, processes), shares, errors):
         for failure in part.failures:
             print(failure, flush=True)
         total.add(part)
-    return total
 
 
 def closing(soak: Soak, *, seeds: int, span: run.Span, elapsed_s: float) -> Table:
@@ -83,7 +82,8 @@ def closing(soak: Soak, *, seeds: int, span: run.Span, elapsed_s: float) -> Tabl
     made = f"{crashes.run:,} and {crashes.pairs:,}"
     table.add_row("single crashes and pairs", "", made, f"{len(crashes.failures)}")
     what = f"random schedules of 2 to 5 regions, {total.writes:,} writes"
-    seen = f"{span.first:,} to {span.end - 1:,}"
+    last = span.first + total.seeds - 1
+    seen = f"{span.first:,} to {last:,}" if total.seeds else "none"
     table.add_row(what, seen, f"{total.seeds:,}", f"{len(total.failures)}")
     return table
 
@@ -98,11 +98,18 @@ def main() -> int:
     options = parser.parse_args()
     begun_s, errors = time.monotonic(), Console(stderr=True)
     span = run.Span(options.first, options.first + options.seeds)
-    soak = Soak(crash(options.crash_seeds, options.processes, errors))
-    soak.schedules = simulate(span, options.processes, errors)
+    soak, is_whole = Soak(), True
+    try:
+        crash(soak.crashes, options.crash_seeds, options.processes, errors)
+        simulate(soak.schedules, span, options.processes, errors)
+    except KeyboardInterrupt:
+        is_whole = False
     elapsed_s = time.monotonic() - begun_s
     console = Console(width=None if sys.stdout.isatty() else 120)
     console.print(closing(soak, seeds=options.crash_seeds, span=span, elapsed_s=elapsed_s))
+    if not is_whole:
+        print("interrupted: not all of it was run")
+        return 130
     for case in missing(soak.crashes):
         print(f"no place found for {case.text}")
     return 1 if soak.failures or missing(soak.crashes) else 0
