@@ -238,9 +238,21 @@ def _settle_put_again(home: str, change: Change) -> Steps[Settlement]:
         return NOTHING_TO_SHIP
     state: KeyState = yield ReadState(home, change.key)
     _, version = _version_of_put(home, change, _held_before(state, change))
-    if state.tombstone is None or _is_end_of(state.tombstone, version):  # it may have expired
+    if not _was_deleted(home, change, state.tombstone, version):  # it may have expired
         yield Hold(home, change.key, _to_hold(change, version))
     return NOTHING_TO_SHIP
+
+
+def _was_deleted(home: str, change: Change, tombstone: Version | None, version: Version) -> bool:
+    """Whether the delete that is remembered may be what took out a write that is read again.
+
+    Read again it may be folded with others, and so lie above a delete that its first version lay
+    beneath. Hence its lowest counts: what is above the delete even so was written after it.
+    """
+    if tombstone is None or _is_end_of(tombstone, version):
+        return False
+    _, lowest = _version_of_put(home, replace(change, earliest_us=-1), None)
+    return is_buried(lowest, tombstone)
 
 
 def _is_end_of(tombstone: Version, version: Version) -> bool:

@@ -249,6 +249,28 @@ def test_a_write_that_has_expired_is_shipped_again_by_its_expiry() -> None:
     assert scene.value("B") == "v"
 
 
+def test_a_write_that_has_expired_is_shipped_again_although_a_delete_came_before_it() -> None:
+    """What is remembered of an older delete, A's own or B's, does not tell that it took it out."""
+    for deleter in ("A", "B"):
+        scene = Scene("A", "B", ttl_deletes=TtlDeletes.IGNORE)
+        scene.put("A", 100, "deleted")
+        scene.drain()
+        scene.delete(deleter, 105)
+        scene.drain()
+        scene.put("A", 110, "kept")
+        scene.drain()
+        scene.put("A", 120, "v", expires=True)
+        written = scene.records("A")
+        scene.settle("A", written).finish()
+        scene.expire("A", 130)
+        scene.settle_change("A", _again(scene.change("A", written))).finish()
+        scene.passed("A", written)
+
+        scene.drain("A")
+
+        assert scene.value("B") == "v"
+
+
 def test_what_expired_and_was_written_anew_is_not_replaced_by_what_expired() -> None:
     """B's write expired in both regions; A writes anew, and B's delivery runs again."""
     scene = Scene("A", "B", ttl_deletes=TtlDeletes.IGNORE)

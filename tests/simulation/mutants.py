@@ -489,7 +489,7 @@ MUTANTS = (
     Mutant(
         rule="once: what has expired since goes out by its expiry",
         file=_PROTOCOL,
-        old="    if state.tombstone is None or _is_end_of(state.tombstone, version):  # it may have expired\n",
+        old="    if not _was_deleted(home, change, state.tombstone, version):  # it may have expired\n",
         new="    if False:\n",
         scene="test_a_write_that_has_expired_is_shipped_again_by_its_expiry",
     ),
@@ -503,8 +503,15 @@ MUTANTS = (
     Mutant(
         rule="once: what a delete took out is not held again",
         file=_PROTOCOL,
-        old="    if state.tombstone is None or _is_end_of(state.tombstone, version):  # it may have expired\n",
-        new="    if not is_buried(version, state.tombstone):\n",
+        old="    _, lowest = _version_of_put(home, replace(change, earliest_us=-1), None)\n",
+        new="    lowest = version\n",
         scene="test_a_write_that_a_delete_took_out_is_not_held_when_it_is_read_again",
+    ),
+    Mutant(
+        rule="once: what came after a delete is held again",
+        file=_PROTOCOL,
+        old="    return is_buried(lowest, tombstone)\n",
+        new="    return True\n",
+        scene="test_a_write_that_has_expired_is_shipped_again_although_a_delete_came_before_it",
     ),
 )
