@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
+from replicator.records import HeartbeatPlace
 from replicator.settings import Settings
 
 NAMESPACE = "Replicator"
@@ -56,6 +57,8 @@ class Rule:
     modes: tuple[str, ...] = ("lambda", "service")
     while_written: bool = False
     """The metric is to be at least 1 while the table is written to (`SILENT`)."""
+    beats: bool = False
+    """It is of heartbeats: where the settings want none, it would never leave its alarm."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,7 +123,7 @@ RULES: Sequence[Rule] = (
     _backlog(20, "stream-trimmed"),
     Rule(
         kind="heartbeat", metric="replicator.link.heartbeat.age", scope=Scope.LINK, threshold=300,
-        runbook="region-failover", missing="breaching", modes=("service",),
+        runbook="region-failover", missing="breaching", modes=("service",), beats=True,
         text="no heartbeat has arrived for 5 minutes, or nobody tells",
     ),
     Rule(
@@ -135,8 +138,10 @@ RULES: Sequence[Rule] = (
         text="the function fails again and again; the mapping hands the batch over again",
     ),
     Rule(
+        # A function knows nothing between two batches, so not what a region would take with it.
         kind="exposure", metric="replicator.exposure.time", scope=Scope.REGION, threshold=900,
-        runbook="region-failover", text="more than 15 minutes of writes would be lost",
+        runbook="region-failover", modes=("service",),
+        text="more than 15 minutes of writes would be lost",
     ),
     Rule(
         kind="gap", metric="replicator.gap", scope=Scope.PIPELINE, threshold=1, periods=1,
@@ -194,6 +199,7 @@ def alarms_of(settings: Settings, region: str, mode: str) -> list[Alarm]:
         _alarm(rule, region, place, settings)
         for rule in RULES
         if mode in rule.modes
+        if not (rule.beats and settings.heartbeat.place is HeartbeatPlace.OFF)
         for place in _places(rule.scope, settings, region)
     ]
 

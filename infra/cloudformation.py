@@ -201,10 +201,12 @@ class _Renderer:
             "awslogs-region": {"Ref": "AWS::Region"},
             "awslogs-stream-prefix": "replicator",
         }
+        environment = self.texts(of["environment"])
         container = {
             "Name": "replicator",
             "Image": self.text(of["image"]),
             "Command": [self.text(word) for word in of["command"]],
+            "Environment": [{"Name": name, "Value": value} for name, value in environment.items()],
             "Essential": True,
             "ReadonlyRootFilesystem": True,
             "StopTimeout": 60,

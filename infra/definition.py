@@ -51,6 +51,15 @@ QUEUE_BATCH_SIZE = 10
 QUEUE_HIDDEN_S = 6 * FUNCTION_TIMEOUT_S
 """Source: Lambda, "Using Lambda with Amazon SQS": "at least six times" the function's timeout."""
 
+TOLD_TO_CLOUDWATCH: Mapping[str, str] = {"REPLICATOR_TELEMETRY__EMF": "true"}
+"""The process prints its metrics; the alarms and the dashboard are of them.
+
+The log driver is told no `awslogs-format`: CloudWatch Logs finds the metrics in whatever it is
+sent, and ECS lists no such option and refuses what it does not know. Source: CloudWatch, "Using
+the PutLogEvents API to send manually-created embedded metric format logs": the header is "not
+required"; ECS API, LogConfiguration; aws/containers-roadmap, issue 1719 (open).
+"""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Resource:
@@ -245,6 +254,7 @@ def _service(region: str) -> list[Resource]:
             *("run", "--config", "${param.ConfigFile}"),
             *("--source", region, "--log-json", "--tolerate-outage"),
         ],
+        "environment": TOLD_TO_CLOUDWATCH,
         "cpu": "1024",
         "memory": "2048",
     }

@@ -241,6 +241,10 @@ class _Renderer:
             "name": "replicator",
             "image": self.text(of["image"]),
             "command": [self.text(word) for word in of["command"]],
+            "environment": [
+                {"name": name, "value": self.text(value)}
+                for name, value in of["environment"].items()
+            ],
             "essential": True,
             "readonlyRootFilesystem": True,
             "stopTimeout": 60,

@@ -10,7 +10,8 @@ import asyncio
 import logging
 import os
 import signal
-from collections.abc import Awaitable, Callable, Mapping
+import sys
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict
 from functools import partial
@@ -32,6 +33,7 @@ from replicator.pace import Paces
 from replicator.parts import unnoted
 from replicator.plane import open_region
 from replicator.ports import Api, Clock
+from replicator.process_metrics import ProcessMetrics, write_by_thread
 from replicator.settings import Settings
 from replicator.telemetry import (
     PipelineState,
@@ -83,6 +85,7 @@ async def _run(
     snapshot = _snapshot(pipelines, ledgers, SystemClock())
     metrics = Metrics(document=snapshot, pipelines=pipelines, instance=f"{os.getpid()}")
     push = _push(settings, metrics)
+    printing = _printing(settings, snapshot, pipelines)
     access = Access(host=settings.http.host, names=settings.http.names, token=settings.http.secret)
     app = create_app(
         lambda: {**snapshot(), "telemetry": {"otlp": push and push.document}},
@@ -95,6 +98,8 @@ async def _run(
     async with asyncio.TaskGroup() as group:
         server_stop = asyncio.Event()
         group.create_task(serve_on(app, listener, server_stop))
+        if printing is not None:  # till the end, so that what is counted while draining is told
+            group.create_task(beside("emf", printing.run, server_stop))
         async with asyncio.TaskGroup() as working:
             tasks: dict[int, asyncio.Task[None]] = {}
             for index, stats in enumerate(pipelines):
@@ -185,6 +190,26 @@ def _push(settings: Settings, metrics: Metrics) -> Push | None:
         pusher=partial(otlp_pusher, telemetry.otlp_endpoint),
         endpoint=telemetry.otlp_endpoint,
         interval_s=telemetry.otlp_interval_s,
+        sleep=asyncio.sleep,
+    )
+
+
+def _printing(
+    settings: Settings,
+    document: Callable[[], Mapping[str, Any]],
+    pipelines: Sequence[PipelineStats],
+) -> ProcessMetrics | None:
+    """The metrics on standard output, if the settings ask for them."""
+    if not settings.telemetry.emf:
+        return None
+    if sys.__stdout__ is None:  # closed from the start: its number may be any file's by now
+        log.error("emf.failing", extra={"error": "standard output is closed"})
+        return None
+    return ProcessMetrics(
+        document=document,
+        pipelines=pipelines,
+        interval_s=settings.telemetry.emf_interval_s,
+        write=partial(write_by_thread, sys.__stdout__.fileno()),
         sleep=asyncio.sleep,
     )
 

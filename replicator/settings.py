@@ -268,6 +268,12 @@ class TelemetrySettings(_Section):
     """OTLP over HTTP, such as http://127.0.0.1:4318/v1/metrics."""
 
     otlp_interval_s: Annotated[float, Field(ge=1, le=3_600)] = 30.0
+    emf: bool = False
+    """CloudWatch's embedded metric format, to the standard output of `run`; a function always."""
+
+    emf_interval_s: Annotated[float, Field(ge=1, le=60)] = 60.0
+    """The alarms in infra/ look at each minute: told less often, they would take it for silence."""
+
     lagging_after_s: Annotated[float, Field(gt=0, le=86_400)] = 30.0
     """The backlog age above which a link is called lagging."""
 

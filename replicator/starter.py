@@ -58,6 +58,8 @@ _TEXT = """\
 # [telemetry]                   # besides /metrics
 # otlp_endpoint = "http://127.0.0.1:4318/v1/metrics"
 # otlp_interval_s = 30
+# emf = false                   # on standard output, for CloudWatch; the templates in infra/ set it
+# emf_interval_s = 60
 # lagging_after_s = 30          # a link that is further behind is called lagging
 """
 

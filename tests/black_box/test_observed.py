@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 from functools import partial
 from typing import Any
@@ -156,3 +157,40 @@ def test_a_collector_that_is_not_there_stops_nothing(world: World) -> None:
     world.connection.client(ONE).put_item(TableName=table.name, Item={"id": {"S": "1"}})
     until(lambda: world.connection.scan(table, OTHER), within_s=30, what="it is replicated")
     assert replicator.said().count("otlp.failing") == 1
+
+
+def printed(replicator: Replicator) -> list[dict[str, Any]]:
+    """The lines for CloudWatch: each is whole, whatever the log has around it."""
+    lines = [line for line in replicator.said().splitlines() if '"_aws"' in line]
+    return [json.loads(line) for line in lines]
+
+
+def test_a_process_prints_its_metrics_for_cloudwatch(world: World) -> None:
+    """Switched on by the variable that the templates set; what was counted is told once, the end's
+    as well; none of it is said by a process that was not asked to."""
+    world.sections = "[telemetry]\nemf_interval_s = 1\n[heartbeat]\ninterval_s = 0.5\n"
+    table = world.add(Table(unique_name(), regions=(ONE, OTHER)))
+    (silent,) = world.start(OTHER)
+    replicator = world.replicator(ONE)
+    replicator.surroundings = {"REPLICATOR_TELEMETRY__EMF": "true"}
+    replicator.start()
+    replicator.ready()
+    for name in ("a", "b", "c"):
+        world.connection.client(ONE).put_item(TableName=table.name, Item={"id": {"S": name}})
+    link = {"table": table.name, "source": ONE, "target": OTHER}
+
+    def heartbeat() -> bool:
+        return any(
+            line["replicator.link.heartbeat.age"] < 60
+            for line in printed(replicator)
+            if line.items() >= link.items() and "replicator.link.heartbeat.age" in line
+        )
+
+    until(heartbeat, within_s=30, what="a heartbeat is told")
+    until(lambda: len(world.connection.scan(table, OTHER)) == 3, within_s=30, what="they arrive")
+    until(lambda: replicator.pipeline(table)["links"][0]["applied"] == 3, within_s=30, what="noted")
+    replicator.signal(signal.SIGTERM)
+    assert replicator.exit_status(within_s=30) == 0
+    applied = [line.get("replicator.deliveries.applied", 0) for line in printed(replicator)]
+    assert sum(applied) == 3
+    assert not printed(silent)

@@ -110,6 +110,7 @@ def test_every_commented_key_of_the_starter_works(directory: Directory) -> None:
     commented += ["[mending]", "enabled", "after_s", "read_units_per_s", "write_units_per_s"]
     commented += ["[heartbeat]", "place", "interval_s", "[conflicts]", "images", "keys"]
     commented += ["[telemetry]", "otlp_endpoint", "otlp_interval_s", "lagging_after_s"]
+    commented += ["emf =", "emf_interval_s"]
     for key in commented:
         assert f"\n# {key}" in text
         text = text.replace(f"\n# {key}", f"\n{key}")

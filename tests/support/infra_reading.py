@@ -87,6 +87,7 @@ def from_template(document: dict[str, Any]) -> dict[str, Any]:
                 "memory": t["Memory"],
                 "image": c["Image"],
                 "command": c["Command"],
+                "environment": {v["Name"]: v["Value"] for v in c["Environment"]},
                 "stop_s": c["StopTimeout"],
                 "read_only": c["ReadonlyRootFilesystem"],
             }
@@ -156,6 +157,7 @@ def from_module(document: dict[str, Any]) -> dict[str, Any]:
                 "memory": t["memory"],
                 "image": c["image"],
                 "command": c["command"],
+                "environment": {v["name"]: v["value"] for v in c["environment"]},
                 "stop_s": c["stopTimeout"],
                 "read_only": c["readonlyRootFilesystem"],
             }
