@@ -311,6 +311,8 @@ def test_an_invocation_prints_its_metrics(
     assert link["replicator.deliveries.applied"] == 1
     assert len(link["replicator.replication.latency"]) == 1
     assert link["replicator.backlog.age"] >= 0
+    (pipeline,) = [line for line in lines if "target" not in line]
+    assert pipeline["replicator.records.read"] == 1  # the alarm `heartbeat` counts on it
     assert "jane" not in out
 
 
