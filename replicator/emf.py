@@ -1,8 +1,8 @@
 """Metrics in CloudWatch's embedded metric format: a line of JSON that CloudWatch Logs reads.
 
 For where nobody scrapes or collects: under Lambda, and on ECS with the log driver `awslogs`,
-whatever is printed goes to CloudWatch Logs. A counter is told as its rise since the last document, since CloudWatch adds up
-what it is given.
+whatever is printed goes to CloudWatch Logs. A counter is told as its rise since the last document,
+since CloudWatch adds up what it is given.
 
 Source: CloudWatch User Guide, "Specification: Embedded metric format": at most 100 metrics in a
 document and 100 values of one.
