@@ -20,7 +20,9 @@ for the one shard that its key falls into. One-way tables keep to the control ta
 The control table's own stream is not used: it would be a second stream to read in each region, full
 of checkpoints, and it would tell the delay of another stream than the table's.
 
-A heartbeat is tried once and not again: the next one follows. Nothing here holds up replication.
+A heartbeat is tried once and not again: the next one follows. Of those that are on their way the
+newest that has passed arrives, so that a link that lags by more than the interval has an age as
+well. Nothing here holds up replication.
 This module must not know how changes are replicated.
 """
 
@@ -28,6 +30,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from bisect import bisect_right
+from collections import defaultdict
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
@@ -51,6 +55,9 @@ BEAT = "_replicator_heartbeat"
 LOOK_S, LOOK_S_MAX = 0.1, 2.0
 """Between two looks whether a heartbeat has passed. In between, a tenth of its age: a look costs
 something where much is pending, and the grain of a latency may grow with it."""
+
+BEATS_MAX = 1_024
+"""Heartbeats that can be on their way to one place: an hour of them, and thinned out beyond."""
 
 NUMBER_DIGITS = 36
 
@@ -138,6 +145,39 @@ def sent_us_of(image: Image | None) -> int | None:
     return int(text) if isinstance(text, str) and text.isascii() and text.isdigit() else None
 
 
+@dataclass(slots=True)
+class Beats:
+    """When heartbeats set out that are on their way to one place, in µs, oldest first.
+
+    The last that arrived there stays among them. However long they are on their way, they are told
+    apart to some hundredths of that time, and are at most BEATS_MAX.
+    """
+
+    sent_us: list[int] = field(default_factory=list)
+
+    def add(self, sent_us: int) -> None:
+        """One has set out; by a clock that was set back, or right after the last, it is none."""
+        sent = self.sent_us
+        if sent and sent_us - sent[-1] <= (sent_us - sent[0]) * 2 // BEATS_MAX:
+            return
+        sent.append(sent_us)
+        if len(sent) > BEATS_MAX:
+            del sent[1::2]
+
+    def newest(self, until_us: int | None) -> int | None:
+        """The newest that set out by then; those from before it are forgotten."""
+        found = 0 if until_us is None else bisect_right(self.sent_us, until_us)
+        if not found:
+            return None
+        del self.sent_us[: found - 1]
+        return self.sent_us[0]
+
+    def first_after(self, arrived_us: int | None) -> int | None:
+        """The oldest that set out after one that has arrived; None where all have."""
+        found = 0 if arrived_us is None else bisect_right(self.sent_us, arrived_us)
+        return self.sent_us[found] if found < len(self.sent_us) else None
+
+
 @dataclass(slots=True, kw_only=True)
 class Heart:
     """The heartbeats of one pipeline, which it knows by its figures.
@@ -151,7 +191,7 @@ class Heart:
     interval_s: float
     clock: Clock
     sleep: Sleep
-    _sent_us: int | None = None
+    _beats: defaultdict[str, Beats] = field(default_factory=lambda: defaultdict(Beats))
     _failing: set[str] = field(default_factory=set)
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -175,21 +215,21 @@ class Heart:
             error = await self._tried(self.stats.source, partial(self.place.send, sent_us))
             self.stats.heartbeat_error = error
             if error is None:
-                self._sent_us = sent_us
+                for region in (self.stats.source, *self.arrivals):
+                    self._beats[region].add(sent_us)
             await self.sleep(self.interval_s)
 
     async def _arrive(self, target: str) -> None:
-        """Take the newest heartbeat to a target, as soon as all from before it is there."""
-        link, row = self.stats.links[target], self.arrivals[target]
+        """Take to a target the newest heartbeat from before which all is there."""
+        link, row, beats = self.stats.links[target], self.arrivals[target], self._beats[target]
         while True:
-            await self.sleep(self._look_s())
-            sent_us = self._sent_us
-            if sent_us is None or sent_us == link.heartbeat_us:
+            await self.sleep(self._look_s(beats, link.heartbeat_us))
+            if beats.first_after(link.heartbeat_us) is None:
                 continue
-            if not self._passed_source(sent_us):
-                continue
+            self._pass_source()
             self.stats.note_complete()
-            if link.complete_us is None or link.complete_us < sent_us:
+            sent_us = beats.newest(link.complete_us)
+            if sent_us is None or sent_us == link.heartbeat_us:
                 continue
             link.heartbeat_error = await self._tried(target, partial(row.send, sent_us))
             if link.heartbeat_error is None:
@@ -197,17 +237,16 @@ class Heart:
             else:
                 await self.sleep(self.interval_s)
 
-    def _look_s(self) -> float:
-        age_s = 0.0 if self._sent_us is None else (self.clock.now_us() - self._sent_us) / 1e6
+    def _look_s(self, beats: Beats, arrived_us: int | None) -> float:
+        sent_us = beats.first_after(arrived_us) or arrived_us
+        age_s = 0.0 if sent_us is None else (self.clock.now_us() - sent_us) / 1e6
         return min(max(LOOK_S, age_s / 10), LOOK_S_MAX)
 
-    def _passed_source(self, sent_us: int) -> bool:
-        """Whether everything that was written before it has been read."""
-        read_us = self.stats.known_until()
-        if read_us is None or read_us < sent_us:
-            return False
-        self.stats.heartbeat_us = sent_us
-        return True
+    def _pass_source(self) -> None:
+        """Note the newest from before which everything has been read."""
+        sent_us = self._beats[self.stats.source].newest(self.stats.known_until())
+        if sent_us is not None:
+            self.stats.heartbeat_us = sent_us
 
     async def _tried(self, region: str, call: Callable[[], Awaitable[None]]) -> str | None:
         """Make a call; what went wrong, told once in the log."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Awaitable, Callable, Mapping
 from decimal import Decimal
 from typing import Any
@@ -14,6 +15,8 @@ from replicator.control import ControlTable
 from replicator.errors import Fatal, Transient
 from replicator.heartbeats import (
     BEAT,
+    BEATS_MAX,
+    Beats,
     ControlRow,
     Heart,
     Place,
@@ -202,6 +205,56 @@ def test_a_heartbeat_does_not_overtake_what_was_written_before_it() -> None:
         await beating.bench.until(lambda: beating.link("eu")["heartbeat_age_s"] < 2.0)
 
     beating.run(script)
+
+
+@pytest.mark.parametrize("through_table", [False, True])
+@pytest.mark.parametrize("lag_s", [4.0, 6.0, 20.0])
+def test_a_link_that_lags_all_the_time_has_an_age(lag_s: float, *, through_table: bool) -> None:
+    """That of its lag and an interval at most, also where it lags by more than an interval."""
+    beating = Beating(through_table=through_table)
+    ages: list[float] = []
+
+    async def script() -> None:
+        await beating.until_beaten()
+        beating.bench.ports["eu"].call_s = lag_s / 2  # a new item takes two calls
+        beating.bench.stats.links["eu"].heartbeat_us = None
+        for number in range(60):
+            beating.bench.write(str(number), "x")
+            await beating.bench.clock.sleep(lag_s / 4)
+            ages.append(beating.link()["heartbeat_age_s"] or math.inf)
+
+    beating.run(script)
+    assert lag_s - 1.0 < max(ages[20:]) < 2 * lag_s + INTERVAL_S + 3.0
+    assert beating.link()["heartbeat_latency_ms"] > 0
+
+
+def test_heartbeats_that_are_long_on_their_way_are_bounded() -> None:
+    """Two days of them: few are remembered, and told apart to a hundredth of that time; once they
+    have arrived, to an interval again."""
+    beats, sent_s = Beats(), range(0, 2 * 86_400, 5)
+    for each in sent_s:
+        beats.add(each)
+        assert len(beats.sent_us) <= BEATS_MAX
+    assert beats.sent_us[0] == 0
+    for until_s in sent_s[1:]:
+        found = beats.newest(until_s)
+        assert found is not None
+        assert 0 <= until_s - found <= sent_s[-1] / 100
+    for each in range(sent_s.stop, sent_s.stop + 100, 5):
+        beats.add(each)
+        assert beats.newest(each) == each
+
+
+def test_a_heartbeat_that_has_arrived_stays_the_newest() -> None:
+    """Until one that set out later has; by a clock that was set back none sets out."""
+    beats = Beats()
+    assert beats.newest(10) is None
+    for sent_us in (10, 20, 15, 30):
+        beats.add(sent_us)
+    assert beats.newest(9) is beats.newest(None) is None
+    assert beats.newest(29) == beats.newest(20) == 20
+    assert (beats.first_after(20), beats.first_after(30)) == (30, None)
+    assert beats.newest(30) == 30
 
 
 def test_an_error_of_unknown_kind_comes_out() -> None:
