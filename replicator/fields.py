@@ -36,7 +36,7 @@ FIELDS: tuple[tuple[str, str, str], ...] = (
     (LINK, "quarantined, stuck", "changes refused for good and kept aside; changes that failed and wait"),
     (LINK, "retries, throttles", "calls to the target made again; throttled ones among them"),
     (LINK, "pending, backlog_age_s", "changes not yet there, and the age of the oldest"),
-    (LINK, "latency_ms.p50, latency_ms.p99", "from write to durable apply, of the last 4,096; null after five minutes without any"),
+    (LINK, "latency_ms.p50, latency_ms.p99", "from write to durable apply, of the last minute (4,096 at most); null without any"),
     (LINK, "heartbeat_age_s, heartbeat_latency_ms", "since the newest heartbeat that arrived was sent, and what it took"),
     (LINK, "exposure.seconds, exposure.records", "as above, of this link"),
 )  # fmt: skip

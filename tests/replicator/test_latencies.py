@@ -42,13 +42,22 @@ def test_percentiles_are_of_the_recent_deliveries() -> None:
 
 
 def test_percentiles_of_long_ago_do_not_pass_for_those_of_now() -> None:
-    """After five minutes without a delivery there are none, and the next one stands alone."""
+    """After a minute without a delivery there are none, and the next one stands alone."""
     found = of(9_999.0)
     assert found.percentiles((0.5,), NOW_US + RECENT_US) == [9_999.0]
     later_us = NOW_US + RECENT_US + 1
     assert found.percentiles((0.5,), later_us) == [None]
     found.note(5.0, later_us)
     assert found.percentiles((0.5, 0.99), later_us) == [5.0, 5.0]
+
+
+def test_an_outage_leaves_the_window_however_few_changes_follow_it() -> None:
+    """One every ten seconds never fills the window, nor is there ever a silence to clear it."""
+    found = of(*[310_000.0] * 60)
+    for number in range(1, 8):
+        found.note(5.0, NOW_US + number * 10_000_000)
+    assert found.percentiles((0.99,), NOW_US + RECENT_US) == [310_000.0]
+    assert found.percentiles((0.5, 0.99), NOW_US + 70_000_000) == [5.0, 5.0]
 
 
 @given(st.lists(st.floats(0, 1e9), max_size=50))
