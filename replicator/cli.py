@@ -319,7 +319,10 @@ def _add_conflicts(parser: argparse.ArgumentParser) -> None:
         help="no older than, such as 90s, 15m, 6h, 7d",
     )
     parser.add_argument(
-        "--limit", type=arguments.count, default=50, help="newest to print, 50 if left out"
+        "--limit",
+        type=arguments.count,
+        default=50,
+        help="newest to print, by the time of the write that won; 50 if left out",
     )
     parser.add_argument(
         "--export", type=Path, metavar="FILE", help="write all that fit here, as lines of JSON"

@@ -307,15 +307,15 @@ def conflicts(parsed: argparse.Namespace) -> int:
     """List what was decided between concurrent writes."""
     from replicator.conflicts import Wanted, export, gather, show  # noqa: PLC0415
 
-    wanted = Wanted(
-        table=parsed.table, region=parsed.region, since_s=parsed.since, limit=parsed.limit
-    )
+    limit = None if parsed.export is not None else parsed.limit
+    wanted = Wanted(table=parsed.table, region=parsed.region, since_s=parsed.since, limit=limit)
     settings = _settings(parsed)
     with opened_regions(settings) as connect:
         found = gather(settings, wanted, connect=connect, clock=SystemClock())
     for line in found.missing:
         sys.stderr.write(f"replicator: {line}\n")
-    newest, total = found.conflicts[: wanted.limit], len(found.conflicts)
+    newest = found.conflicts[: parsed.limit]
+    total = None if found.more else len(found.conflicts)
     if parsed.export is not None:
         export(found.conflicts, parsed.export)
     if parsed.json:

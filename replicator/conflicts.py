@@ -4,6 +4,9 @@ Each source region keeps its own ledger (ledger.py); a conflict stands in exactl
 of the pipeline that decided it. A region that does not answer is named, the others are shown, and
 the exit status says that something is missing.
 
+A ledger is read from its newest row on, page by page, until there is enough; eventually consistent,
+for replication needs the same table. Newest is by the time of the write that won.
+
 This module must not know how conflicts come about.
 """
 
@@ -12,17 +15,16 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from conflict.version import parse
-from replicator.control import ControlTable
+from conflict.version import TIME_DIGITS, parse
 from replicator.errors import ConfigurationError, ReplicatorError, spoken, suggestion
 from replicator.ledger import key_text
 from replicator.packing import unpacked
@@ -33,29 +35,43 @@ from replicator.show import moment, plain
 
 SIDES = ("winner", "loser")
 
+PAGE_ROWS = 100
+"""Rows that are read at once where only the newest are wanted; else a whole page, which is 1 MB."""
+
+BEFORE_US = 2 * 24 * 3_600_000_000
+"""How much older than its decision a write may be that won. Source: DynamoDB Streams holds records
+for 24 hours; as much again for the clocks of applications that stamp their writes."""
+
+
+Dated: TypeAlias = tuple[str, Mapping[str, Any]]
+"""A conflict behind its sort key."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wanted:
-    """What is asked for; None asks for all. `region`: where it was decided."""
+    """What is asked for; None asks for all. `region`: where it was decided, `since_s`: how long
+    ago at most."""
 
     table: str | None = None
     region: str | None = None
     since_s: float | None = None
-    limit: int = 50
+    limit: int | None = 50
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Found:
-    """Conflicts, newest first, and what is missing: a line per region that did not answer."""
+    """Conflicts, newest first, whether there are more, and what is missing: a line per region that
+    did not answer."""
 
     conflicts: tuple[Mapping[str, Any], ...]
+    more: bool
     missing: tuple[str, ...]
 
 
 def gather(
     settings: Settings, wanted: Wanted, *, connect: Callable[[str], Api], clock: Clock
 ) -> Found:
-    """Every conflict that is wanted, whatever the limit.
+    """The newest conflicts that are wanted.
 
     Raises: ConfigurationError for a table or region that the settings do not name.
     """
@@ -86,12 +102,12 @@ async def _gather(
     ]
     answers = await asyncio.gather(
         *(
-            load(ControlTable(api=connect(source), name=settings.control_table), name, since_us)
+            newest(connect(source), settings.control_table, name, wanted, since_us)
             for name, source in places
         ),
         return_exceptions=True,
     )
-    conflicts: list[Mapping[str, Any]] = []
+    conflicts: list[Dated] = []
     missing = []
     for (_, source), answer in zip(places, answers, strict=True):
         if isinstance(answer, ReplicatorError):
@@ -99,19 +115,58 @@ async def _gather(
         elif isinstance(answer, BaseException):
             raise answer
         else:
-            conflicts += (c for c in answer if wanted.region in (None, c["region"]))
-    conflicts.sort(key=lambda conflict: -int(conflict["at_us"]))
-    return Found(conflicts=tuple(conflicts), missing=tuple(dict.fromkeys(missing)))
+            conflicts += answer
+    conflicts.sort(key=lambda dated: dated[0], reverse=True)
+    return Found(
+        conflicts=tuple(conflict for _, conflict in conflicts[: wanted.limit]),
+        more=wanted.limit is not None and len(conflicts) > wanted.limit,
+        missing=tuple(dict.fromkeys(missing)),
+    )
 
 
-async def load(control: ControlTable, table: str, since_us: int = 0) -> list[dict[str, Any]]:
-    """The conflicts of a table in one region's ledger, oldest first, in the form of the page's."""
-    rows = await control.query(f"conflict#{table}", since=f"{since_us:016d}")
-    return [_document(table, row) for row in rows]
+async def newest(
+    api: Api, control_table: str, table: str, wanted: Wanted, since_us: int = 0
+) -> list[Dated]:
+    """The newest conflicts of a table in one region's ledger, with what they are sorted by, in the
+    form of the page's: one more than the limit, where there are more."""
+    enough = None if wanted.limit is None else wanted.limit + 1
+    first_us = max(0, since_us - BEFORE_US)
+    found: list[Dated] = []
+    async for row in _newest_rows(api, control_table, table, first_us, limited=enough is not None):
+        conflict = _document(table, row)
+        if wanted.region in (None, conflict["region"]) and conflict["at_us"] >= since_us:
+            found.append((row["sk"]["S"], conflict))
+            if len(found) == enough:
+                break
+    return found
+
+
+async def _newest_rows(
+    api: Api, control_table: str, table: str, first_us: int, *, limited: bool
+) -> AsyncIterator[Wire]:
+    request: Wire = {
+        "TableName": control_table,
+        "KeyConditionExpression": "pk = :pk AND sk >= :first",
+        "ExpressionAttributeValues": {
+            ":pk": {"S": f"conflict#{table}"},
+            ":first": {"S": f"{first_us:0{TIME_DIGITS}d}"},
+        },
+        "ScanIndexForward": False,
+    }
+    if limited:
+        request["Limit"] = PAGE_ROWS
+    while True:
+        response = await api.call("Query", request)
+        for row in response["Items"]:
+            yield row
+        last = response.get("LastEvaluatedKey")
+        if not last:
+            return
+        request = {**request, "ExclusiveStartKey": last}
 
 
 def _document(table: str, row: Wire) -> dict[str, Any]:
-    _, source, named = row["sk"]["S"].split("#")
+    _, source, named, *_ = row["sk"]["S"].split("#")
     clear = key_text(unpacked(row["item_key"]["B"])) if "item_key" in row else named
     document = {
         "at_us": int(row["at_us"]["N"]),
@@ -152,8 +207,8 @@ def export(conflicts: Iterable[Mapping[str, Any]], path: Path) -> int:
     return len(lines)
 
 
-def show(conflicts: Sequence[Mapping[str, Any]], total: int, console: Console) -> None:
-    """The newest conflicts as a table, and how many there are."""
+def show(conflicts: Sequence[Mapping[str, Any]], total: int | None, console: Console) -> None:
+    """Conflicts as a table, and how many there are; None: more than these."""
     table = Table(box=None, pad_edge=False, header_style="dim")
     for name in ("decided", "in", "table", "key", "winner", "loser"):
         table.add_column(name)
@@ -161,9 +216,12 @@ def show(conflicts: Sequence[Mapping[str, Any]], total: int, console: Console) -
         table.add_row(*(Text(plain(cell)) for cell in _cells(conflict)))
     if conflicts:
         console.print(table)
-    noun = "conflict" if total == 1 else "conflicts"
-    shown = f", the newest {len(conflicts):,} shown" if len(conflicts) < total else ""
-    console.print(Text(f"{total:,} {noun}{shown}", "bold"))
+    if total is None:
+        counted = f"the newest {len(conflicts):,} conflicts; there are more"
+    else:
+        shown = f", the newest {len(conflicts):,} shown" if len(conflicts) < total else ""
+        counted = f"{total:,} {'conflict' if total == 1 else 'conflicts'}{shown}"
+    console.print(Text(counted, "bold"))
 
 
 def _cells(conflict: Mapping[str, Any]) -> Iterator[str]:

@@ -10,7 +10,7 @@
     gap#<table>#<source>           <ARN>#<shard>#<since>       records lost to retention
     read#<table>#<source>          state                       until when all had been read
     heartbeat#<table>              <source>                    the newest heartbeat to arrive here
-    conflict#<table>               <time>#<source>#<digest>    a decision between concurrent writes
+    conflict#<table>               <time>#<source>#<digest>#…  a decision between concurrent writes
     secret#digest                  state                       what names keys in conflicts
     backfill#<table>#<source>      <job>[#<segment>]           a backfill; how far a segment is
     across#<table>                 <source>                    until when all had arrived here

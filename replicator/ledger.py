@@ -3,7 +3,11 @@
 Global Tables keep no such record. Here every decision is noted twice: in a ring in memory, which
 the page reads, and as a row of the source region's control table, kept for 30 days:
 
-    conflict#<table>      <time in µs>#<source>#<digest of the key>
+    conflict#<table>      <time in µs>#<source>#<digest of the key>#<digest of both versions>
+
+The time is that of the write that won, so that a row is named by what was decided, and not by when:
+a decision that is made again after a restart is the same row, and the first that was written
+stands. (The counter of conflicts counts it again: it tells of the process.) Rows sort by that time.
 
 A pipeline notes a decision where it makes it, which costs an append; rows are written behind it,
 25 at a time. A row may be written twice and is then the same row. Nothing is lost silently: what
@@ -34,7 +38,7 @@ from typing import Any
 
 from conflict.merge import Shipment
 from conflict.operations import Image, Item, Key
-from conflict.version import Kind, Version
+from conflict.version import TIME_DIGITS, Kind, Version
 from replicator.control import (
     CONTROL_TTL_ATTRIBUTE,
     STATE,
@@ -265,11 +269,8 @@ class Ledger:
                 self.stats.written += 1
 
     def _row(self, conflict: Conflict) -> Wire:
-        named = self.secret.name(conflict.key)
         row: Wire = {
-            **row_key(
-                f"conflict#{conflict.table}", f"{conflict.at_us:016d}#{conflict.source}#{named}"
-            ),
+            **row_key(f"conflict#{conflict.table}", self._sort_key(conflict)),
             "at_us": {"N": str(conflict.at_us)},
             "decided_in": {"S": conflict.region},
             CONTROL_TTL_ATTRIBUTE: expiry(self.clock, RETENTION_S),
@@ -280,6 +281,14 @@ class Ledger:
             row[name] = {"S": side.version.text if side.version else ""}
             row[f"{name}_deleted"] = {"BOOL": side.image is None}
         return {**row, **self._images(conflict)}
+
+    def _sort_key(self, conflict: Conflict) -> str:
+        versions = [side.version for side in (conflict.winner, conflict.loser)]
+        time_us = next((version.time_us for version in versions if version), 0)
+        both = " ".join(version.order_text if version else "" for version in versions)
+        decided = blake2b(both.encode(), digest_size=8).hexdigest()
+        named = self.secret.name(conflict.key)
+        return f"{time_us:0{TIME_DIGITS}d}#{conflict.source}#{named}#{decided}"
 
     def _images(self, conflict: Conflict) -> Wire:
         if not self.images:

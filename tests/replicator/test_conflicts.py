@@ -6,21 +6,24 @@ import asyncio
 import json
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 
+from conflict.version import Kind, Version
 from replicator.configuration import settings_of
-from replicator.conflicts import Wanted, export, gather
+from replicator.conflicts import PAGE_ROWS, Wanted, export, gather, newest, show
 from replicator.control import ControlTable, create_control_table_request
 from replicator.dynamodb import Boto3Api
 from replicator.errors import ConfigurationError, Transient
-from replicator.ledger import Conflict, Ledger, Secret
+from replicator.ledger import Conflict, Ledger, Secret, Side
 from replicator.ports import Api
 from support.clock import START_US, VirtualClock
 from support.engines import Engine
-from support.ledgers import MemoryControl, conflict
+from support.ledgers import Desk, MemoryControl, conflict
 from support.tables import unique_name
 
 
@@ -76,17 +79,93 @@ def test_the_ledgers_of_all_regions_are_read_as_one(
         assert answer.missing == ()
         return [c["at_us"] - START_US for c in answer.conflicts]
 
-    everything = found()
+    everything = found(limit=None)
     assert (len(everything), everything[:2]) == (61, [5, 0])
+    assert found() == everything[:50]
+    assert found(limit=1, table="orders") == [5]
     assert found(since_s=1.5) == [5, 0, -1_000_000]
     assert found(region="us-east-1") == [5]
     assert found(table="other") == []
     path = tmp_path / "out.jsonl"
-    answer = gather(settings, Wanted(table="orders"), connect=apis.__getitem__, clock=clock)
+    wanted = Wanted(table="orders", limit=None)
+    answer = gather(settings, wanted, connect=apis.__getitem__, clock=clock)
     assert export(answer.conflicts, path) == 61
     lines = [json.loads(line) for line in path.read_text().splitlines()]
     assert [line["at_us"] for line in lines] == [START_US + n for n in everything]
     assert path.stat().st_mode & 0o077 == 0
+
+
+def ledger_of(count: int, *, every: int = 1) -> MemoryControl:
+    """A control table that holds so many conflicts, one a second up to now; each `every`-th was
+    decided in `ap`."""
+    desk = Desk()
+    for n in range(count):
+        region = "eu" if n % every else "ap"
+        desk.ledger.note(conflict(START_US - n * 1_000_000, region=region))
+    desk.run(partial(asyncio.sleep, 0))
+    desk.api.queries.clear()
+    return desk.api
+
+
+@pytest.mark.parametrize(
+    ("wanted", "found", "pages"),
+    [
+        (Wanted(limit=50), range(51), 1),
+        (Wanted(limit=PAGE_ROWS), range(PAGE_ROWS + 1), 2),
+        (Wanted(limit=3, region="ap"), range(0, 200, 50), 2),
+        (Wanted(limit=None), range(1_000), 1),
+        (Wanted(limit=2_000), range(1_000), 1_000 // PAGE_ROWS),
+    ],
+)
+def test_no_more_is_read_than_is_to_be_shown(wanted: Wanted, found: range, pages: int) -> None:
+    """The newest, page by page, until there are enough that are wanted; and one more tells that
+    there are more. Never strongly consistent: replication needs the table."""
+    api = ledger_of(1_000, every=50)
+    dated = asyncio.run(newest(api, "control", "orders", wanted))
+    assert [(START_US - c["at_us"]) // 1_000_000 for _, c in dated] == list(found)
+    assert len(api.queries) == pages
+    assert not any(request.get("ConsistentRead") for request in api.queries)
+    assert len({request.get("Limit") for request in api.queries}) == 1
+
+
+def test_since_goes_by_the_decision_though_what_won_is_hours_older() -> None:
+    """As after a link was cut: what was written meanwhile is decided when it is back."""
+    desk = Desk()
+    hour_us = 3_600_000_000
+    for hours in (1, 20, 100):
+        won = Side(Version(START_US - hours * hour_us, "us", 4, Kind.SETTLED), None)
+        desk.ledger.note(conflict(START_US - 1, str(hours), winner=won))
+    desk.ledger.note(conflict(START_US - hour_us, "decided long ago"))
+    desk.run(partial(asyncio.sleep, 0))
+    dated = asyncio.run(newest(desk.api, "control", "orders", Wanted(), START_US - 60_000_000))
+    won_us = [conflict["winner"]["time_us"] for _, conflict in dated]
+    assert [(START_US - each) // hour_us for each in won_us] == [1, 20]
+
+
+def test_rows_of_before_are_read_as_well() -> None:
+    """Until they are 30 days old: they were named by the time of the decision."""
+    api = ledger_of(2)
+    row = api.conflicts[0]
+    pk, sk = row["pk"]["S"], row["sk"]["S"]
+    old = sk.rpartition("#")[0]
+    api.rows = {(pk, old): row | {"sk": {"S": old}}}
+    ((_, found),) = asyncio.run(newest(api, "control", "orders", Wanted()))
+    assert (found["source"], found["key"]) == ("us", old.split("#")[2])
+
+
+def test_what_is_listed_says_whether_there_are_more(capsys: pytest.CaptureFixture[str]) -> None:
+    """How many there are is not counted for it."""
+    dated = asyncio.run(newest(ledger_of(3), "control", "orders", Wanted(limit=2)))
+    shown = [found for _, found in dated]
+    for conflicts, total in ((shown[:2], None), (shown, 3), (shown[:1], 3), (shown[:1], 1)):
+        show(conflicts, total, Console(width=200))
+    lines = [line for line in capsys.readouterr().out.splitlines() if "conflict" in line]
+    assert lines == [
+        "the newest 2 conflicts; there are more",
+        "3 conflicts",
+        "3 conflicts, the newest 1 shown",
+        "1 conflict",
+    ]
 
 
 def test_a_region_that_does_not_answer_is_named(regions: dict[str, Any]) -> None:

@@ -13,7 +13,7 @@ import pytest
 from conflict.merge import Shipment
 from conflict.operations import Image, Item, Key, marker_of
 from conflict.version import Kind, Version
-from replicator.conflicts import load
+from replicator.conflicts import Wanted, newest
 from replicator.control import ControlTable
 from replicator.errors import ConditionFailed, Fatal, Transient
 from replicator.ledger import (
@@ -57,7 +57,7 @@ def test_keys_and_images_are_kept_where_the_settings_say_so() -> None:
     desk = Desk(keys=True, images=True)
     desk.ledger.note(conflict(loser=Side(THEIRS, None)))
     desk.run(nothing)
-    (found,) = asyncio.run(load(ControlTable(api=desk.api, name="control"), "orders"))
+    ((_, found),) = asyncio.run(newest(desk.api, "control", "orders", Wanted()))
     assert found["key"] == json.dumps({"id": {"S": PERSON}})
     assert found["winner"]["image"] == image(PERSON, "ours")
     assert found["loser"]["deleted"]
@@ -149,6 +149,41 @@ def test_a_row_that_is_there_already_is_written() -> None:
     desk.ledger.note(conflict())
     desk.run(nothing)
     assert (desk.tally, len(desk.api.conflicts)) == ((2, 2, 0), 1)
+
+
+def test_a_decision_that_is_made_again_is_one_row() -> None:
+    """A process that was killed decides once more what it had decided: at another time, as first
+    seen in another region, in another role of the same versions. What was written first stands."""
+    first = Desk(given="a secret of ours")
+    first.ledger.note(conflict())
+    first.run(nothing)
+    again = Desk(given="a secret of ours")
+    again.api.rows = first.api.rows
+    won = Side(OURS.of_kind(Kind.REPLICATED), image(PERSON, "ours"))
+    again.ledger.note(conflict(winner=won, at_us=START_US + 7_000_000, region="ap"))
+    again.run(nothing)
+    (row,) = again.api.conflicts
+    assert again.tally == (1, 1, 0)
+    assert (row["at_us"], row["decided_in"]) == ({"N": str(START_US)}, {"S": "eu"})
+
+
+def test_decisions_between_other_writes_are_other_rows() -> None:
+    """Of the same key too, and where a side has no version; they sort by the write that won."""
+    desk = Desk()
+    later = Version(START_US + 5, "us", 4, Kind.SETTLED)
+    unknown = Side(None, image(PERSON, "theirs"))
+    for each in (
+        conflict(),
+        conflict(loser=unknown),
+        conflict(name="another"),
+        conflict(winner=Side(later, None)),
+        conflict(winner=unknown, loser=Side(THEIRS, None)),
+    ):
+        desk.ledger.note(each)
+    desk.run(nothing)
+    assert len(desk.api.conflicts) == 5
+    times = sorted(int(row["sk"]["S"].split("#")[0]) for row in desk.api.conflicts)
+    assert times == [THEIRS.time_us, OURS.time_us, OURS.time_us, OURS.time_us, later.time_us]
 
 
 @pytest.mark.parametrize("error", [Transient("down"), Fatal("access denied")])
@@ -252,6 +287,31 @@ def test_a_pipeline_notes_each_conflict_that_it_counts() -> None:
     assert found.region in ("eu", "ap")
     assert found.winner.image == image("1", "ours")
     assert found.loser == Side(foreign.version, image("1", "theirs"))
+
+
+def test_a_conflict_that_a_killed_process_had_decided_is_decided_alike() -> None:
+    """Counted by either process; the same versions, so that it is one row of the ledger."""
+    noted: list[Conflict] = []
+    bench = PipelineBench(note_conflict=noted.append)
+    key = Key({"id": {"S": "1"}}, "1")
+    later = Version(bench.clock.now_us() + 5_000_000, "eu", 1, Kind.REPLICATED)
+
+    async def first() -> None:
+        bench.write("1", "ours")
+        bench.regions["us"].write(key, Item(image("1", "theirs"), marker_of(later)))
+        await bench.until(lambda: bool(noted))
+
+    async def again() -> None:
+        await bench.until(lambda: len(noted) == 2)
+
+    bench.run_and_kill(first)
+    bench.run(again)
+    desk = Desk()
+    for each in noted:
+        desk.ledger.note(each)
+    desk.run(nothing)
+    assert noted[0].at_us < noted[1].at_us
+    assert (desk.tally, len(desk.api.conflicts)) == ((2, 2, 0), 1)
 
 
 def test_a_write_that_loses_at_home_is_told_as_the_loser() -> None:

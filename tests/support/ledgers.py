@@ -15,18 +15,20 @@ from support.clock import START_US, VirtualClock
 from support.pipelines import image
 
 PERSON = "jane@example.org"
-OURS, THEIRS = Version(9, "us", 4, Kind.SETTLED), Version(7, "eu", 2, Kind.REPLICATED)
+OURS = Version(START_US - 1_000, "us", 4, Kind.SETTLED)
+THEIRS = Version(START_US - 3_000, "eu", 2, Kind.REPLICATED)
 
 
 def conflict(at_us: int = START_US, name: str = PERSON, **changed: Any) -> Conflict:
-    """One decision."""
+    """One decision, about a write of just before."""
+    won = Version(at_us - 1_000, OURS.origin, OURS.sequence, OURS.kind)
     made: dict[str, Any] = {
         "at_us": at_us,
         "table": "orders",
         "source": "us",
         "region": "eu",
         "key": key_of({"id": {"S": name}}, ("id",)),
-        "winner": Side(OURS, image(name, "ours")),
+        "winner": Side(won, image(name, "ours")),
         "loser": Side(THEIRS, image(name, "theirs")),
     }
     return Conflict(**{**made, **changed})
@@ -41,6 +43,7 @@ class MemoryControl:
         self.error: Exception | None = None
         self.hangs = False
         self.unprocessed = 0
+        self.queries: list[Mapping[str, Any]] = []
 
     async def call(self, operation: str, request: Mapping[str, Any]) -> dict[str, Any]:
         """As DynamoDB answers, as far as a ledger asks."""
@@ -51,8 +54,22 @@ class MemoryControl:
         if operation == "PutItem":
             await self._put(request)
             return {}
-        pk = request["ExpressionAttributeValues"][":pk"]["S"]
-        return {"Items": [row for at, row in sorted(self.rows.items()) if at[0] == pk]}
+        return self._query(request)
+
+    def _query(self, request: Mapping[str, Any]) -> dict[str, Any]:
+        """A page of a partition, from either end."""
+        self.queries.append(request)
+        values = request["ExpressionAttributeValues"]
+        pk, first = values[":pk"]["S"], values.get(":first", {"S": ""})["S"]
+        found = [row for at, row in sorted(self.rows.items()) if at[0] == pk and at[1] >= first]
+        if not request.get("ScanIndexForward", True):
+            found.reverse()
+        after = request.get("ExclusiveStartKey")
+        start = 0 if after is None else [row["sk"] for row in found].index(after["sk"]) + 1
+        page = found[start : start + request.get("Limit", len(found) or 1)]
+        more = start + len(page) < len(found)
+        last = {name: page[-1][name] for name in ("pk", "sk")} if more else None
+        return {"Items": page} | ({"LastEvaluatedKey": last} if last else {})
 
     async def _put(self, request: Mapping[str, Any]) -> None:
         self.at_once += 1
