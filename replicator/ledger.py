@@ -9,15 +9,16 @@ The time is that of the write that won, so that a row is named by what was decid
 a decision that is made again after a restart is the same row, and the first that was written
 stands. (The counter of conflicts counts it again: it tells of the process.) Rows sort by that time.
 
-A pipeline notes a decision where it makes it, which costs an append; rows are written behind it,
-25 at a time. A row may be written twice and is then the same row. Nothing is lost silently: what
-the control table does not take is tried again, what finds no room in the queue meanwhile, or can
-never be written, is counted as `unwritten`. A process that is killed takes with it what it noted
-within the last second or so: the decision itself is durable before it is noted.
+A pipeline notes a decision where it makes it, which costs little without images; rows are written
+behind it, 25 at a time. A row may be written twice and is then the same row. Nothing is lost
+silently: what the control table does not take is tried again, what finds no room in the queue
+meanwhile, or can never be written, is counted as `unwritten`. A process that is killed takes with
+it what it noted within the last second or so: the decision itself is durable before it is noted.
 
 Rows are data of the application only where the settings say so. Unless `keys` is on, a key is named
 by a digest under a secret of the region: without it, short keys could be guessed. Unless `images`
-is on, no item is kept.
+is on, no item is kept, in memory neither; where it is, items are packed as they are noted, and wait
+for their row in no more than so many bytes.
 
 This module must not know what a conflict is; the protocol says so.
 """
@@ -31,9 +32,10 @@ import logging
 import secrets
 from collections import deque
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from hashlib import blake2b
 from itertools import islice
+from types import MappingProxyType
 from typing import Any
 
 from conflict.merge import Shipment
@@ -82,12 +84,21 @@ def _as_base64(value: object) -> str:
     raise TypeError(f"no key holds a {type(value).__name__}")
 
 
+NOT_KEPT: Image = MappingProxyType({})
+"""In the place of what a write wrote."""
+
+
 @dataclass(frozen=True, slots=True)
 class Side:
     """One of the two writes: its version, and what it wrote (None: it deleted)."""
 
     version: Version | None
     image: Image | None
+
+    @property
+    def bare(self) -> Side:
+        """The same, with nothing of what it wrote but that it did."""
+        return Side(self.version, None if self.image is None else NOT_KEPT)
 
     @property
     def document(self) -> dict[str, Any]:
@@ -113,6 +124,23 @@ class Conflict:
     winner: Side
     loser: Side
 
+    @property
+    def bare(self) -> Conflict:
+        """The same without what was written."""
+        return replace(self, winner=self.winner.bare, loser=self.loser.bare)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Waiting:
+    """What waits to be written: a conflict without its images, and those in the form of a row's."""
+
+    conflict: Conflict
+    images: Wire
+
+    @property
+    def images_bytes(self) -> int:
+        return sum(len(value.get("B", b"")) for value in self.images.values())
+
 
 def sides(shipment: Shipment, rival: Item | None, *, won: bool) -> tuple[Side, Side]:
     """Winner and loser, of a write that was shipped and what it met."""
@@ -128,6 +156,8 @@ class LedgerLimits:
     """How much may wait, and how often it is written. Tests set them smaller."""
 
     queue_max: int = 10_000
+    queue_bytes_max: int = 64_000_000
+    """Of packed images."""
     interval_s: float = 1.0
     backoff_max_s: float = 30.0
     drain_s: float = 5.0
@@ -180,17 +210,21 @@ class Ledger:
     images: bool = False
     limits: LedgerLimits = LedgerLimits()
     stats: LedgerStats = field(default_factory=LedgerStats)
-    _queue: deque[Conflict] = field(default_factory=deque)
+    _queue: deque[_Waiting] = field(default_factory=deque)
+    _queue_bytes: int = 0
     _ring: deque[Conflict] = field(default_factory=lambda: deque(maxlen=RING_MAX))
 
     def note(self, conflict: Conflict) -> None:
         """Take down a decision; it is written soon."""
         self.stats.noted += 1
-        self._ring.append(conflict)
-        if len(self._queue) >= self.limits.queue_max:
-            self._queue.popleft()
+        bare = conflict.bare
+        self._ring.append(bare)
+        waiting = _Waiting(conflict=bare, images=_packed(conflict) if self.images else {})
+        self._queue.append(waiting)
+        self._queue_bytes += waiting.images_bytes
+        while self._is_over():
+            self._take_first()
             self.stats.unwritten += 1
-        self._queue.append(conflict)
 
     async def run(self, stop: asyncio.Event) -> None:
         """Write what is noted until `stop` is set; `write_rest` is for what then remains.
@@ -216,6 +250,7 @@ class Ledger:
             fields = {"region": self.region, "conflicts": len(self._queue)}
             log.error("ledger.unwritten", extra=fields)
             self._queue.clear()
+            self._queue_bytes = 0
 
     def newest(self, limit: int) -> list[Conflict]:
         """The newest decisions of this process, newest first."""
@@ -234,6 +269,13 @@ class Ledger:
             "winner": conflict.winner.document,
             "loser": conflict.loser.document,
         }
+
+    def _is_over(self) -> bool:
+        limits = self.limits
+        return len(self._queue) > limits.queue_max or self._queue_bytes > limits.queue_bytes_max
+
+    def _take_first(self) -> None:
+        self._queue_bytes -= self._queue.popleft().images_bytes
 
     async def _keep_writing(self) -> None:
         failures = 0
@@ -257,15 +299,15 @@ class Ledger:
         self.stats.error = None
         return True
 
-    async def _write(self, conflicts: Sequence[Conflict]) -> None:
-        rows = [self._row(conflict) for conflict in conflicts]
+    async def _write(self, first: Sequence[_Waiting]) -> None:
+        rows = [self._row(waiting.conflict) | waiting.images for waiting in first]
         puts = [self.control.put(row, "attribute_not_exists(pk)", {}) for row in rows]
         for end in await asyncio.gather(*puts, return_exceptions=True):
             if isinstance(end, BaseException):
                 raise end
-        for conflict in conflicts:
-            if self._queue and self._queue[0] is conflict:  # else it has given way meanwhile
-                self._queue.popleft()
+        for waiting in first:
+            if self._queue and self._queue[0] is waiting:  # else it has given way meanwhile
+                self._take_first()
                 self.stats.written += 1
 
     def _row(self, conflict: Conflict) -> Wire:
@@ -280,7 +322,7 @@ class Ledger:
         for name, side in (("winner", conflict.winner), ("loser", conflict.loser)):
             row[name] = {"S": side.version.text if side.version else ""}
             row[f"{name}_deleted"] = {"BOOL": side.image is None}
-        return {**row, **self._images(conflict)}
+        return row
 
     def _sort_key(self, conflict: Conflict) -> str:
         versions = [side.version for side in (conflict.winner, conflict.loser)]
@@ -290,17 +332,17 @@ class Ledger:
         named = self.secret.name(conflict.key)
         return f"{time_us:0{TIME_DIGITS}d}#{conflict.source}#{named}#{decided}"
 
-    def _images(self, conflict: Conflict) -> Wire:
-        if not self.images:
-            return {}
-        kept = {
-            f"{name}_image": {"B": packed(side.image)}
-            for name, side in (("winner", conflict.winner), ("loser", conflict.loser))
-            if side.image is not None
-        }
-        if sum(len(value["B"]) for value in kept.values()) > ROW_BYTES_MAX:
-            return {"images_omitted": {"BOOL": True}}
-        return kept
+
+def _packed(conflict: Conflict) -> Wire:
+    """What was written, as the attributes of a row; that it is left out where there is no room."""
+    kept = {
+        f"{name}_image": {"B": packed(side.image)}
+        for name, side in (("winner", conflict.winner), ("loser", conflict.loser))
+        if side.image is not None
+    }
+    if sum(len(value["B"]) for value in kept.values()) > ROW_BYTES_MAX:
+        return {"images_omitted": {"BOOL": True}}
+    return kept
 
 
 async def newest_conflicts(

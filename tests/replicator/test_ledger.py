@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import weakref
 from collections.abc import Mapping
 from random import Random
 from typing import Any
@@ -21,6 +22,7 @@ from replicator.ledger import (
     RING_MAX,
     WRITE_BATCH_MAX,
     Conflict,
+    LedgerLimits,
     Secret,
     Side,
     newest_conflicts,
@@ -205,7 +207,7 @@ def test_what_the_table_does_not_take_is_tried_again(error: Exception) -> None:
 
 def test_what_finds_no_room_is_counted() -> None:
     """The oldest give way, and are missing in the figures, not silently."""
-    desk = Desk(queue_max=10)
+    desk = Desk(limits=LedgerLimits(queue_max=10))
 
     async def script() -> None:
         desk.api.error = Transient("down")
@@ -218,6 +220,52 @@ def test_what_finds_no_room_is_counted() -> None:
     desk.run(script)
     assert desk.tally == (13, 10, 3)
     assert min(int(row["at_us"]["N"]) for row in desk.api.conflicts) == START_US + 3
+
+
+def test_items_that_wait_are_bounded_by_their_bytes() -> None:
+    """However few they are: the oldest give way and are counted; what was written makes room."""
+    packed_bytes = 100_000
+    desk = Desk(images=True, limits=LedgerLimits(queue_bytes_max=10 * packed_bytes))
+    rng = Random(1)
+
+    def note(at_us: int) -> None:
+        noise: Image = {"data": {"B": rng.randbytes(packed_bytes * 95 // 100)}}
+        desk.ledger.note(conflict(at_us, winner=Side(THEIRS.lifted(at_us), noise)))
+
+    async def script() -> None:
+        desk.api.error = Transient("down")
+        for n in range(13):
+            note(START_US + n)
+        await desk.clock.sleep(10.0)
+        desk.api.error = None
+        await desk.clock.until(lambda: desk.ledger.stats.written > 0)
+        assert desk.tally[2] == 3
+        for n in range(13, 23):
+            note(START_US + n)
+
+    desk.run(script)
+    assert desk.tally == (23, 20, 3)
+    assert all("winner_image" in row for row in desk.api.conflicts)
+
+
+@pytest.mark.parametrize("images", [False, True])
+def test_no_item_stays_in_memory(*, images: bool) -> None:
+    """Neither for the page nor for the row, unless rows are to hold it: then packed, until it is
+    written. That it deleted or wrote is still told."""
+    desk = Desk(images=images)
+    desk.api.error = Transient("down")
+    written, deleted = Watched(image(PERSON, "ours")), Side(THEIRS, None)
+    item = weakref.ref(written)
+    desk.ledger.note(conflict(winner=Side(OURS, written), loser=deleted))
+    del written
+    assert item() is None
+    (shown,) = desk.ledger.newest(1)
+    told = desk.ledger.document(shown)
+    assert (told["winner"]["deleted"], told["loser"]["deleted"]) == (False, True)
+
+
+class Watched(dict[str, Any]):
+    """An image whose end can be seen."""
 
 
 def test_what_is_left_at_the_end_is_counted(caplog: pytest.LogCaptureFixture) -> None:

@@ -94,7 +94,7 @@ class Desk:
     """A ledger in virtual time."""
 
     def __init__(
-        self, *, given: str | None = None, queue_max: int = 10_000, **options: Any
+        self, *, given: str | None = None, limits: LedgerLimits | None = None, **options: Any
     ) -> None:
         self.clock, self.api, self.stop = VirtualClock(), MemoryControl(), asyncio.Event()
         control = ControlTable(api=self.api, name="control")
@@ -104,7 +104,7 @@ class Desk:
             secret=Secret(control, given),
             clock=self.clock,
             sleep=self.clock.sleep,
-            limits=LedgerLimits(queue_max=queue_max),
+            limits=limits or LedgerLimits(),
             **options,
         )
 
