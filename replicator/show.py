@@ -6,7 +6,7 @@ Every text that comes from outside is shown without control characters and is ne
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -21,6 +21,8 @@ MARKS: Mapping[Level, tuple[str, str]] = {
     Level.WARNING: ("▲", "yellow"),
     Level.FAILED: ("✗", "red"),
 }
+UNKNOWN = "unknown"
+STALLED = "stalled"
 STATE_STYLES: Mapping[str, str] = {
     "ok": "green",
     "running": "green",
@@ -31,9 +33,9 @@ STATE_STYLES: Mapping[str, str] = {
     "degraded": "yellow",
     "retrying": "yellow",
     "failed": "red",
+    STALLED: "red",
     "stopped": "red",
 }
-UNKNOWN = "unknown"
 PIPED_WIDTH = 1_000
 
 
@@ -122,7 +124,7 @@ def _exposures(status: Mapping[str, Any]) -> list[str]:
     """A line per region: what would be lost if it vanished now."""
     return [
         f"if {plain(region)} vanished now: {_number(exposure['seconds'], 's')}, "
-        f"{_count(exposure['records'])} changes"
+        f"{_at_least(exposure['records'])} changes"
         for region, exposure in status.get("exposure", {}).items()
     ]
 
@@ -132,17 +134,31 @@ def _conflicts(status: Mapping[str, Any]) -> str:
     return f"conflicts decided: {total:,}"
 
 
+def _at_least(records: int | None) -> str:
+    """What was read and waits; what a region holds beyond that nobody knows."""
+    return f"at least {records:,}" if records else _count(records)
+
+
 def _aside(status: Mapping[str, Any]) -> list[str]:
     """What troubles the telemetry itself."""
     lines = []
     for region, ledger in status.get("ledger", {}).items():
         if ledger["unwritten"]:
-            lines.append(f"{region}: {ledger['unwritten']:,} conflicts are missing in the ledger")
+            lines.append(
+                f"{region}: {ledger['unwritten']:,} conflicts are missing in the ledger for good; "
+                "decided all the same"
+            )
         if ledger["error"]:
-            lines.append(f"{region}: conflicts cannot be written now: {ledger['error']}")
+            lines.append(
+                f"{region}: conflicts cannot be recorded: {ledger['error']}; "
+                "check that this process may write its control table there"
+            )
     otlp = status.get("telemetry", {}).get("otlp")
     if otlp and otlp["error"]:
-        lines.append(f"metrics: {otlp['error']}")
+        lines.append(
+            f"metrics cannot be pushed: {otlp['error']}; check the collector and "
+            "[telemetry] otlp_endpoint"
+        )
     return [plain(line) for line in lines]
 
 
@@ -163,7 +179,9 @@ def plain(value: object) -> str:
 def _link_row(
     pipeline: Mapping[str, Any], link: Mapping[str, Any], applied: Sequence[str] | None
 ) -> list[Text]:
-    state = str(pipeline["state"] if link["state"] == "ok" else link["state"])
+    state, backlog_age_s = _state(pipeline, link), link["backlog_age_s"]
+    if state == STALLED and not backlog_age_s:
+        backlog_age_s = None  # it does not look, so that nothing waits is not known
     latency = link["latency_ms"]
     counted = applied or [_count(link[name]) for name in ("applied", "removed")]
     return [
@@ -171,13 +189,19 @@ def _link_row(
         Text(f"{plain(pipeline['source'])} → {plain(link['target'])}"),
         Text(plain(state), STATE_STYLES.get(state, "")),
         Text(_count(link["pending"])),
-        Text(_number(link["backlog_age_s"], "s")),
+        Text(_number(backlog_age_s, "s")),
         Text(_number(latency["p50"], "ms")),
         Text(_number(latency["p99"], "ms")),
         Text(_number(link.get("heartbeat_age_s"), "s")),
         *(Text(text) for text in counted),
         *(Text(_count(link[name])) for name in ("retries", "quarantined")),
     ]
+
+
+def _state(pipeline: Mapping[str, Any], link: Mapping[str, Any]) -> str:
+    if pipeline.get("stalled") and link["state"] != "paused":
+        return STALLED
+    return str(pipeline["state"] if link["state"] == "ok" else link["state"])
 
 
 def _count(value: int | None) -> str:
@@ -190,18 +214,34 @@ def _number(value: float | None, unit: str) -> str:
 
 
 def _troubles(pipelines: Sequence[Mapping[str, Any]]) -> list[str]:
+    """What is wrong with pipelines and links, and what to do about it; the worst first."""
     lines = []
     for pipeline in pipelines:
         where = f"{pipeline['table']}, {pipeline['source']}"
-        if pipeline["error"]:
-            lines.append(f"{where}: {pipeline['error']}")
-        if pipeline.get("heartbeat_error"):
-            lines.append(f"{where}: takes no heartbeat: {pipeline['heartbeat_error']}")
-        if pipeline["gap"]:
-            lines.append(f"{where}: gap in what was read: {pipeline['gap']['reason']}")
-        lines += [
-            f"{where} → {link['target']}: {link['error']}"
-            for link in pipeline["links"]
-            if link["error"]
-        ]
+        lines += [f"{where}: {line}" for line in _pipeline_troubles(pipeline)]
+        for link in pipeline["links"]:
+            if link["error"]:
+                lines.append(f"{where} → {link['target']}: {link['error']}")
+            if link.get("stuck"):
+                lines.append(f"{where} → {link['target']}: {_stuck(link['stuck'], 'there')}")
     return [plain(line) for line in lines]
+
+
+def _pipeline_troubles(pipeline: Mapping[str, Any]) -> Iterator[str]:
+    if reason := pipeline.get("stalled"):
+        yield f"stands still: {reason}; restart the process, it goes on from its checkpoint"
+    if pipeline["error"]:
+        yield pipeline["error"]
+    if pipeline["gap"]:
+        yield f"gap in what was read: {pipeline['gap']['reason']}"
+    if error := pipeline.get("heartbeat_error"):
+        yield f"takes no heartbeat: {error}; check that this process may write there"
+    if waiting := pipeline.get("stuck"):
+        yield _stuck(waiting, "at home")
+    if rival := pipeline.get("rival"):
+        yield f"{rival} reads it as well; that does no harm, stop one of the two"
+
+
+def _stuck(changes: int, where: str) -> str:
+    noun = "change" if changes == 1 else "changes"
+    return f"{changes:,} {noun} failed {where} and will be tried again"
