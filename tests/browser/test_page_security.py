@@ -58,7 +58,7 @@ def test_a_name_is_a_text_and_nothing_else(
     with PageServer(conflicts=newest) as server:
         server.status = hostile(name)
         with viewed(browser, server.url, viewport=size) as view:
-            view.wait_for("#conflicts-total", "50 decided")
+            view.wait_for("#conflicts-total", "the last 1")
             view.wait_for("#sentence", "behind")
             view.page.locator("summary").click()
             view.wait_for("#counts", "Records of each source")

@@ -6,6 +6,7 @@ import { byId, element, keep, setText, svg } from "./dom.js";
 import { known, milliseconds, rate, visible } from "./spoken.js";
 
 export const SLOTS = 600;   // of live figures, one a second
+const HOLE_S = 4;           // nothing came for longer: what was then is unknown, and drawn so
 const TICKS_MS = [10, 100, 1000, 10000, 60000, 600000, 3600000, 36000000];
 const [LAG_FLOOR_MS, LAG_TOP_MS] = [10, 10000];
 const LINES = ["--line-1", "--line-2", "--line-3", "--line-4", "--line-5", "--line-6"];
@@ -43,13 +44,18 @@ export class Record {
       const kept = this.series.get(reading.key);
       if (kept.times.at(-1) >= now_s) continue;
       const { link } = reading;
-      kept.times.push(now_s);
-      kept.p50.push(link.latency_ms?.p50 ?? null);
-      kept.p99.push(link.latency_ms?.p99 ?? null);
-      kept.behind.push(reading.behind_s ?? null);
-      kept.rate.push(this.rate(reading.key, link.applied, now_us));
-      for (const values of Object.values(kept)) if (values.length > SLOTS) values.shift();
+      if (now_s - kept.times.at(-1) > HOLE_S) this.leaveOut(reading.key, kept.times.at(-1) + 1, now_s - 1);
+      push(kept, now_s, {
+        p50: link.latency_ms?.p50, p99: link.latency_ms?.p99, behind: reading.behind_s,
+        rate: this.rate(reading.key, link.applied, now_us),
+      });
     }
+  }
+
+  // The page slept, or the process was away: both ends of that time are unknown, and so is the rate.
+  leaveOut(key, from_s, to_s) {
+    this.counted.delete(key);
+    for (const time_s of [from_s, to_s]) push(this.series.get(key), time_s, {});
   }
 
   rate(key, applied, now_us) {
@@ -60,13 +66,18 @@ export class Record {
     return (applied - before.applied) / ((now_us - before.now_us) / 1e6);
   }
 
-  // For how long the newest figures of a link have been unknown.
+  // For how long the newest figures of a link have been unknown; 0 if they always were.
   silent_s(key) {
-    const behind = this.series.get(key)?.behind ?? [];
-    let silent = 0;
-    while (silent < behind.length && behind[behind.length - 1 - silent] === null) silent += 1;
-    return silent === behind.length ? 0 : silent;
+    const { times, behind } = this.series.get(key) ?? { times: [], behind: [] };
+    const seen = behind.findLastIndex(known);
+    return seen < 0 ? 0 : times.at(-1) - times[seen];
   }
+}
+
+function push(kept, time_s, figures) {
+  kept.times.push(time_s);
+  for (const name of ["p50", "p99", "behind", "rate"]) kept[name].push(figures[name] ?? null);
+  for (const values of Object.values(kept)) if (values.length > SLOTS) values.shift();
 }
 
 const axis = (more) => ({
@@ -78,7 +89,7 @@ const times = axis({
   space: 70, size: 26,
   values: (plot, splits, index, space, step_s) => splits.map((time) =>
     new Date(time * 1000).toLocaleTimeString("en-GB", {
-      hour: "2-digit", minute: "2-digit", ...(step_s < 60 && { second: "2-digit" }),
+      timeZone: "UTC", hour: "2-digit", minute: "2-digit", ...(step_s < 60 && { second: "2-digit" }),
     })),
 });
 
@@ -118,7 +129,7 @@ class Chart {
     if (!this.plot) {
       const width = Math.max(200, this.place.clientWidth);
       const options = { ...this.options, width, height: this.height, series: [{}, ...series],
-        legend: { show: false }, cursor: { drag: { setScale: false }, points: { size: 6 } },
+        tzDate: (time_s) => uPlot.tzDate(new Date(time_s * 1000), "Etc/UTC"), legend: { show: false }, cursor: { drag: { setScale: false }, points: { size: 6 } },
         scales: { ...this.options.scales, x: { time: true, range: () => this.span } },
         hooks: { drawClear: [hatch], ...this.options.hooks } };
       this.plot = new uPlot(options, data, this.place);
@@ -186,7 +197,7 @@ export class RateChart extends Chart {
     const names = [...lines.keys()];
     this.show(names.join("\n"), names.map((_, index) => line(index)), [at, ...lines.values()], span);
     keys("rate-legend", names.map((name, index) =>
-      [`to ${visible(name)}`, perSecond(last(lines.get(name))), index]));
+      [visible(name), perSecond(last(lines.get(name))), index]));
   }
 }
 
@@ -211,12 +222,13 @@ function keys(place, entries) {
 // A small line of the age of what is missing, over the last two minutes; a gap where unknown.
 export function spark(node, kept) {
   const behind = (kept?.behind ?? []).slice(-120);
+  const times = (kept?.times ?? []).slice(-120);
   let path = "";
   let drawn = false;
   behind.forEach((value, index) => {
-    if (!known(value)) { drawn = false; return; }
+    const x = 119 - (times.at(-1) - times[index]);
+    if (!known(value) || x < 0) { drawn = false; return; }
     const height = Math.min(1, Math.log10(1 + value * 10) / 3);
-    const x = 120 - behind.length + index;
     path += `${drawn ? "L" : "M"}${x} ${(19 - 17 * height).toFixed(1)}`;
     drawn = true;
   });

@@ -1,8 +1,8 @@
 // Exposure by region, what wants attention, the conflicts, and all counts.
 
 import { byId, element, keep, setData, setText } from "./dom.js";
-import { SIGNS, exposureTone, exposures, route } from "./reading.js";
-import { clock, count, known, plural, seconds, visible } from "./spoken.js";
+import { SIGNS, atLeast, exposureTone, exposures, faults, route, worse } from "./reading.js";
+import { clock, count, inShort, known, moment, plural, seconds, visible } from "./spoken.js";
 import { ask } from "./stream.js";
 
 const CONFLICTS_SHOWN = 50;
@@ -27,7 +27,7 @@ export function showExposure(status) {
   }, (node, each) => {
     setData(node, "tone", exposureTone(each.seconds));
     setText(node.figure, seconds(each.seconds));
-    setText(node.records, known(each.records) ? plural(each.records, "change") : "");
+    setText(node.records, each.records ? atLeast(each.records) : "");
     // Logarithmic, so that a second and an hour can both be seen.
     node.meter.value = known(each.seconds) ? Math.min(100, 28 * Math.log10(1 + each.seconds * 2)) : 0;
   });
@@ -46,23 +46,26 @@ function attention(status, links) {
   for (const pipeline of status.pipelines) {
     const where = `${visible(pipeline.table)}, ${visible(pipeline.source)}`;
     if (pipeline.gap) {
-      const since = known(pipeline.gap.since_us) ? ` since ${clock(pipeline.gap.since_us)}` : "";
+      const since = known(pipeline.gap.since_us) ? ` since ${moment(pipeline.gap.since_us)}` : "";
       note("bad", where, `gap${since}: ${visible(pipeline.gap.reason ?? "", 300)}`);
     }
-    if (pipeline.error) note("warn", where, visible(pipeline.error, 300));
     const kept = pipeline.records?.quarantined ?? 0;
     if (kept) note("warn", where, `${plural(kept, "record")} in quarantine`);
   }
+  notes.push(...faults(status));
   for (const { link, tone, paused_s, ...reading } of links) {
     const where = `${visible(reading.table)}, ${route(reading)}`;
-    if (link.error) note(tone === "ok" ? "warn" : tone, where, visible(link.error, 300));
+    if (link.error) note(tone === "ok" ? "warn" : tone, where, `${inShort(link.error)}.`);
+    if (link.stuck) {
+      note("warn", where, `${plural(link.stuck, "change")} failed there and will be tried again by themselves.`);
+    }
     if (link.quarantined) note("warn", where, `${plural(link.quarantined, "change")} in quarantine`);
     if (tone === "paused") {
       const left = known(paused_s) ? `; the stream holds 24 h, ${seconds(Math.max(0, 86400 - paused_s))} left` : "";
       note("paused", where, `paused${left}`);
     }
   }
-  return notes;
+  return notes.sort((one, other) => worse(one.tone, other.tone));
 }
 
 export function showAttention(status, links) {
@@ -94,22 +97,24 @@ export class Conflicts {
       const found = await answer.json();
       this.counted = counted;
       if (answer.ok && found.recorded !== false) this.show(found);
-      else this.nothing(counted, "Who won is not recorded here; the count is of this process.");
+      else this.nothing("Who won is not recorded here; the count is of this process.");
     } catch {
-      this.nothing(counted, "The conflicts could not be asked for.");
+      this.nothing("The conflicts could not be asked for.");
     } finally {
       this.asking = false;
     }
   }
 
-  nothing(counted, text) {
-    setText(byId("conflicts-total"), `${count(counted)} decided`);
+  nothing(text) {
+    setText(byId("conflicts-total"), "");
     this.fill([{ text }]);
   }
 
-  show({ total, conflicts }) {
-    setText(byId("conflicts-total"), `${count(total)} decided`);
-    this.fill(conflicts?.length ? conflicts : [{ text: "None so far." }]);
+  // How many there were in all stands above, by the counters: two answers, one second apart, differ.
+  show({ conflicts }) {
+    const newest = conflicts ?? [];
+    setText(byId("conflicts-total"), newest.length ? `the last ${count(newest.length)}, times in UTC` : "");
+    this.fill(newest.length ? newest : [{ text: "None so far." }]);
   }
 
   fill(items) {

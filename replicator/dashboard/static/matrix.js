@@ -3,8 +3,8 @@
 
 import { spark } from "./charts.js";
 import { byId, element, keep, setData, setText, svg } from "./dom.js";
-import { SIGNS, WORDS, route } from "./reading.js";
-import { known, milliseconds, visible } from "./spoken.js";
+import { LEGEND, SIGNS, WORDS, route } from "./reading.js";
+import { elapsed, known, milliseconds, seconds, visible } from "./spoken.js";
 
 export function showLegend() {
   const entries = ["ok", "warn", "bad", "unknown", "paused"];
@@ -12,12 +12,15 @@ export function showLegend() {
     const sign = element("span", "sign", SIGNS[tone]);
     sign.dataset.tone = tone;
     sign.setAttribute("aria-hidden", "true");
-    return element("span", "state", sign, ` ${WORDS[tone]}`);
+    return element("span", "state", sign, ` ${LEGEND[tone]}`);
   }, () => {});
 }
 
-function latency({ state, link }) {
+function latency({ state, link, behind_s, since_s }) {
   const { p50, p99 } = link.latency_ms ?? {};
+  if (state === "stalled") {
+    return known(behind_s) ? `${seconds(behind_s)} behind` : `unknown for ${elapsed(since_s)}`;
+  }
   if (state === "retrying") return known(p99) ? `retrying \u00b7 p99 ${milliseconds(p99)}` : "retrying";
   if (!known(p50) && !known(p99)) return "no recent change";
   return `p50 ${milliseconds(p50)} \u00b7 p99 ${milliseconds(p99)}`;

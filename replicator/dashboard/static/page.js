@@ -8,8 +8,8 @@ import { Conflicts, showAttention, showCounts, showExposure } from "./lists.js";
 import { showLegend, showMatrices } from "./matrix.js";
 import { Panel } from "./panel.js";
 import { askToken, prepareDialog } from "./pause.js";
-import { SIGNS, Since, WORDS, exposureTone, quarantined, readings, route, stakes, verdict, worstExposure, worstOf } from "./reading.js";
-import { count, known, plural, rate, seconds, visible } from "./spoken.js";
+import { SIGNS, Since, TITLES, atLeast, exposureTone, quarantined, readings, route, stakes, verdict, worstExposure, worstOf } from "./reading.js";
+import { count, known, rate, seconds, visible } from "./spoken.js";
 import { ask, follow } from "./stream.js";
 
 const STALE_S = 3;
@@ -23,7 +23,8 @@ const panel = new Panel(record);
 let status = null;
 let links = [];
 let chosen = null;        // the link that a person chose; the worst if none
-let arrived_s = null;
+let shown_s = null;       // when figures were last shown, whole
+let broken = "";          // why the newest cannot be shown
 let announced = "";
 const now_s = () => performance.now() / 1000;
 const opened_s = now_s();
@@ -33,10 +34,21 @@ const opened_s = now_s();
 async function take(document_) {
   const first = status === null;
   status = document_;
-  arrived_s = now_s();
-  show();
+  if (presented()) shown_s = now_s();
   showAge();
   if (first) await remember();
+}
+
+// Whether all of the status could be shown; why not is said by the sentence.
+function presented() {
+  try {
+    show();
+    broken = "";
+  } catch (error) {
+    broken = visible(error, 200);
+    console.error(error);
+  }
+  return !broken;
 }
 
 // What the process remembers is drawn at once, so that an open page is not needed to have a past.
@@ -44,10 +56,11 @@ async function remember() {
   const table = links.length > AHEAD_LINKS_MAX ? `&table=${encodeURIComponent(links[0].table)}` : "";
   try {
     const answer = await ask(`/api/history?window=10m${table}`);
-    if (answer.ok) { record.begin(await answer.json()); since.states.clear(); show(); }
+    if (answer.ok) { record.begin(await answer.json()); since.states.clear(); }
   } catch {
     // The charts then begin with now.
   }
+  presented();
 }
 
 function show() {
@@ -76,7 +89,7 @@ function steadyWorst() {
 
 function choose(key) {
   chosen = key;
-  if (status) show();
+  if (status) { presented(); showAge(); }
 }
 
 // --- the top ------------------------------------------------------------------------------------
@@ -111,7 +124,7 @@ function tiles() {
     { name: "Furthest behind", figure: worst ? seconds(worst.behind_s) : "\u2014",
       more: worst ? route(worst) : "no link", tone: worst?.tone ?? "unknown" },
     { name: "Lost if a region vanished", figure: exposed ? seconds(exposed.seconds) : "unknown",
-      more: exposed ? `${visible(exposed.region)}${known(exposed.records) ? `, ${plural(exposed.records, "change")}` : ""}` : "not reported",
+      more: exposed ? `${visible(exposed.region)}${exposed.records ? `, ${atLeast(exposed.records)}` : ""}` : "not reported",
       tone: exposureTone(exposed?.seconds) },
     { name: "Throughput", figure: known(total("rate")) ? `${rate(total("rate"))}/s` : "unknown",
       more: "changes applied, all links", tone: "ok" },
@@ -136,20 +149,24 @@ function showTiles() {
 // --- age, theme ---------------------------------------------------------------------------------
 
 function showAge() {
-  const silent_s = now_s() - (arrived_s ?? opened_s);
-  const stale = silent_s > STALE_S;
+  const silent_s = now_s() - (shown_s ?? opened_s);
+  const stale = silent_s > STALE_S || broken !== "";
   document.body.classList.toggle("outdated", stale && status !== null);
   setData(byId("pulse"), "tone", stale || !status ? "unknown" : "ok");
   if (stale) {
-    const old = status ? "What is shown is from before; what happens now is unknown." : "The replicator does not answer.";
-    const text = `No data for ${Math.floor(silent_s)} s.`;
-    setText(byId("age"), `no data for ${Math.floor(silent_s)} s`);
-    showVerdict({ tone: "unknown", text }, old);
+    const text = broken ? `The newest figures cannot be shown (${broken}).` : `No data for ${Math.floor(silent_s)} s.`;
+    setText(byId("age"), broken ? "not shown" : `no data for ${Math.floor(silent_s)} s`);
+    showVerdict({ tone: "unknown", text }, unseen());
   } else if (status) {
     setText(byId("age"), "live");
   }
   const tone = byId("verdict").dataset.tone;
-  document.title = `${SIGNS[tone]} ${tone === "ok" ? "ok" : WORDS[tone]} \u00b7 Replicator`;
+  document.title = `${SIGNS[tone]} ${TITLES[tone]} \u00b7 Replicator`;
+}
+
+function unseen() {
+  if (broken) return "Load the page anew. What is true now is at /api/status; some of what is shown is from before.";
+  return status ? "What is shown is from before; what happens now is unknown." : "The replicator does not answer.";
 }
 
 function prepareTheme() {

@@ -4,7 +4,7 @@ import { LagChart, RateChart } from "./charts.js";
 import { byId, element, keep, setData, setText } from "./dom.js";
 import { switchLink } from "./pause.js";
 import { route } from "./reading.js";
-import { count, known, visible } from "./spoken.js";
+import { count, inShort, known, visible } from "./spoken.js";
 import { ask } from "./stream.js";
 
 const WINDOWS = { "10m": [600, "10 min"], "2h": [7200, "2 h"], "24h": [86400, "24 h"] };
@@ -75,7 +75,8 @@ export class Panel {
     const parts = [lead, `${count(link.pending)} pending`];
     if (known(link.applied)) parts.push(`${count(link.applied)} applied`);
     if (link.retries) parts.push(`${count(link.retries)} retries`);
-    if (link.error || pipeline.error) parts.push(visible(link.error || pipeline.error, 300));
+    if (pipeline.stalled) parts.push(visible(pipeline.stalled, 300));
+    if (link.error || pipeline.error) parts.push(inShort(link.error || pipeline.error));
     return `${parts.join(" \u00b7 ")}`;
   }
 
@@ -92,11 +93,9 @@ export class Panel {
   }
 
   recent() {
-    const none = { times: [], p50: [], p99: [], behind: [], rate: [] };
-    const of = this.record.series.get(this.reading.key) ?? none;
-    const found = this.links.map((link) => [link.target, this.record.series.get(link.key) ?? none]);
-    const rates = summed(found.map(([target, kept]) => [target, aligned(kept, of.times)]));
-    return { of, rates };
+    const of = this.record.series.get(this.reading.key) ?? { times: [], p50: [], p99: [], behind: [], rate: [] };
+    const all = this.links.map((link) => aligned(this.record.series.get(link.key), of.times));
+    return { of, rates: this.ratesOf(of.rate, all) };
   }
 
   remembered() {
@@ -105,10 +104,16 @@ export class Panel {
     const size = past?.slots ?? 0;
     const times = Array.from({ length: size }, (_, index) => past.start_s + index * past.step_s);
     const link = links.find((each) => each.source === reading.source && each.target === reading.target);
-    const of = link
-      ? { times, p50: link.p50_ms, p99: link.p99_ms, behind: link.backlog_s }
-      : { times: [], p50: [], p99: [], behind: [] };
-    return { of, rates: summed(links.map((each) => [each.target, each.applied_per_s])) };
+    if (!link) return { of: { times: [], p50: [], p99: [], behind: [] }, rates: this.ratesOf([], []) };
+    const of = { times, p50: link.p50_ms, p99: link.p99_ms, behind: link.backlog_s };
+    return { of, rates: this.ratesOf(link.applied_per_s, links.map((each) => each.applied_per_s)) };
+  }
+
+  // The link's own rate, and beside it that of its whole table where there is more of it.
+  ratesOf(own, all) {
+    const rates = new Map([["this link", own]]);
+    if (this.links.length > 1) rates.set(`all links of ${this.reading.table}`, summed(all, own.length));
+    return rates;
   }
 
   async order() {
@@ -128,18 +133,12 @@ export class Panel {
 
 // The rates of a link at the given times, null where there are none.
 function aligned(kept, times) {
-  const at = new Map(kept.times.map((time, index) => [time, kept.rate[index]]));
+  const at = new Map((kept?.times ?? []).map((time, index) => [time, kept.rate[index]]));
   return times.map((time) => at.get(time) ?? null);
 }
 
-// By target, what all of its sources give together.
-function summed(found) {
-  const rates = new Map();
-  for (const [target, values] of found) {
-    const standing = rates.get(target);
-    rates.set(target, standing ? standing.map((value, index) =>
-      (known(value) || known(values[index]) ? (value ?? 0) + (values[index] ?? 0) : null)) : [...values]);
-  }
-  return new Map([...rates].sort(([one], [other]) => one.localeCompare(other)));
+// What all give together at each time, null where none is known.
+function summed(all, size) {
+  return Array.from({ length: size }, (_, index) => all.map((rates) => rates[index]).filter(known)
+    .reduce((sum, value) => (sum ?? 0) + value, null));
 }
-

@@ -32,8 +32,29 @@ export function rate(value) {
   return value < 9.95 ? value.toFixed(1) : count(value);
 }
 
-export const clock = (microseconds) =>
-  known(microseconds) ? new Date(microseconds / 1000).toLocaleTimeString("en-GB") : UNKNOWN;
+// Times are in UTC and say so, as in the commands and the log.
+export const moment = (microseconds) => (known(microseconds)
+  ? new Date(microseconds / 1000).toISOString().replace("T", " ").replace(/\.\d+Z$/, "Z") : UNKNOWN);
+
+export const clock = (microseconds) => (known(microseconds) ? moment(microseconds).slice(11) : UNKNOWN);
+
+// What kept a call from being answered. Source: the exceptions of botocore, whose own sentences end
+// in the address that was called.
+const UNANSWERED = {
+  ConnectionClosedError: "connection closed", EndpointConnectionError: "no connection",
+  ConnectTimeoutError: "no connection in time", ReadTimeoutError: "no answer in time",
+};
+const CALL = /^(\S+(?: on .+)?) in (\S+): ([A-Za-z]+)(?=:|$)/;
+const ADDRESS = /\s*(?:\b(?:from|to|on|for) )?(?:the )?(?:endpoint )?(?:URL:? )?"?https?:\/\/[^\s"]+"?/gi;
+
+// An error as a person needs it: who does not answer and why, without addresses.
+export function inShort(error) {
+  const [, call, region, name] = String(error).match(CALL) ?? [];
+  if (Object.hasOwn(UNANSWERED, name ?? "")) {
+    return visible(`${region} does not answer: ${UNANSWERED[name]} (${call})`, 300);
+  }
+  return visible(String(error).replace(ADDRESS, "").replace(/\.$/, ""), 300);
+}
 
 // Controls, marks of direction and other characters that show nothing or turn a line round.
 const UNSEEN = /[\p{Cc}\p{Cf}\p{Co}\p{Cs}\p{Zl}\p{Zp}]/gu;
