@@ -8,8 +8,8 @@ import { Conflicts, showAttention, showCounts, showExposure } from "./lists.js";
 import { showLegend, showMatrices } from "./matrix.js";
 import { Panel } from "./panel.js";
 import { askToken, prepareDialog } from "./pause.js";
-import { SIGNS, Since, TITLES, atLeast, exposureTone, quarantined, readings, route, stakes, verdict, worstExposure, worstOf } from "./reading.js";
-import { count, known, rate, seconds, visible } from "./spoken.js";
+import { SIGNS, Since, TITLES, exposureTone, quarantined, readings, route, stakes, verdict, worstExposure, worstOf } from "./reading.js";
+import { count, known, plural, rate, seconds, visible } from "./spoken.js";
 import { ask, follow } from "./stream.js";
 
 const STALE_S = 3;
@@ -124,7 +124,7 @@ function tiles() {
     { name: "Furthest behind", figure: worst ? seconds(worst.behind_s) : "\u2014",
       more: worst ? route(worst) : "no link", tone: worst?.tone ?? "unknown" },
     { name: "Lost if a region vanished", figure: exposed ? seconds(exposed.seconds) : "unknown",
-      more: exposed ? `${visible(exposed.region)}${exposed.records ? `, ${atLeast(exposed.records)}` : ""}` : "not reported",
+      more: exposed ? `${visible(exposed.region)}${exposed.records ? `, \u2265 ${plural(exposed.records, "change")}` : ""}` : "not reported",
       tone: exposureTone(exposed?.seconds) },
     { name: "Throughput", figure: known(total("rate")) ? `${rate(total("rate"))}/s` : "unknown",
       more: "changes applied, all links", tone: "ok" },

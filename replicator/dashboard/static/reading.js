@@ -11,7 +11,7 @@ export const SIGNS = { bad: "\u2717", unknown: "?", warn: "\u25b2", paused: "\u2
 export const WORDS = {
   ok: "well", warn: "late or retrying", bad: "far behind or stalled", unknown: "unknown", paused: "paused",
 };
-export const LEGEND = { ...WORDS, ok: `up to date: less than ${LATE_S} s behind` };
+export const LEGEND = { ...WORDS, ok: `up to date (within ${LATE_S} s)` };
 export const TITLES = { ok: "ok", warn: "look", bad: "act", unknown: "unknown", paused: "paused" };
 const WORST_FIRST = ["bad", "unknown", "warn", "paused", "ok"];
 

@@ -38,13 +38,16 @@ export const moment = (microseconds) => (known(microseconds)
 
 export const clock = (microseconds) => (known(microseconds) ? moment(microseconds).slice(11) : UNKNOWN);
 
-// What kept a call from being answered. Source: the exceptions of botocore, whose own sentences end
-// in the address that was called.
+// What kept a call from being answered: by the product's own connections (wire/), and by botocore, whose
+// sentences end in the address that was called.
 const UNANSWERED = {
   ConnectionClosedError: "connection closed", EndpointConnectionError: "no connection",
   ConnectTimeoutError: "no connection in time", ReadTimeoutError: "no answer in time",
+  ConnectionResetError: "connection reset", ConnectionRefusedError: "connection refused",
+  TimeoutError: "no connection in time", gaierror: "its name is not found", OSError: "no connection",
+  "closed before it answered": "connection closed",
 };
-const CALL = /^(\S+(?: on .+)?) in (\S+): ([A-Za-z]+)(?=:|$)/;
+const CALL = /^(\S+(?: on .+)?) in (\S+): (?:no connection: )?([A-Za-z]+|closed before it answered)(?=:|$)/;
 const ADDRESS = /\s*(?:\b(?:from|to|on|for) )?(?:the )?(?:endpoint )?(?:URL:? )?"?https?:\/\/[^\s"]+"?/gi;
 
 // An error as a person needs it: who does not answer and why, without addresses.
