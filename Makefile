@@ -24,7 +24,7 @@ PIP = $$($(PY) -m pip --version >/dev/null 2>&1 && echo $(PY) -m pip \
 	|| echo $(PYTHON) -m pip --python $(PY)) --disable-pip-version-check --quiet
 
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint simulate soak mutants fuzz bench bench-plot package dashboards lock audit clean
+.PHONY: help demo test lint simulate soak mutants fuzz bench bench-plot package dashboards picture lock audit clean
 
 help:
 	@echo "make demo      three regions on an embedded engine, conflicts, an outage; ARGS='--seconds 20 --headless'"
@@ -38,6 +38,7 @@ help:
 	@echo "make bench     what it costs beside plain boto3; ARGS='client-cpu' ROUNDS=9; writes bench.json"
 	@echo "make bench-plot  items a second and CPU against shards and round trip: tests/bench/plot.svg"
 	@echo "make dashboards  infra/grafana.json and infra/cloudwatch.json anew"
+	@echo "make picture   infra/dashboard.png anew: the page of a demo whose region is cut off; needs Chromium"
 	@echo "make lock      requirements.lock anew: every dependency by version and hash"
 	@echo "make audit     look up known vulnerabilities of what is locked; fails where it cannot"
 	@echo "make clean     remove what these made"
@@ -77,6 +78,9 @@ bench-plot: $(VENV)/.test
 
 dashboards: $(VENV)/.test
 	@$(PY) -m replicator.boards infra
+
+picture: $(VENV)/.test
+	@PYTHONPATH=.:tests $(PY) -m picture
 
 lock: $(VENV)/.audit
 	@$(VENV)/bin/uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes \
