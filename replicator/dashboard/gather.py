@@ -1,9 +1,10 @@
 """Several processes on one page: each is asked once a second, and all answers make one status.
 
 A process that does not answer keeps its place: what it reported last is shown as unknown, with its
-age, and never as if it were still so. Each is asked by a task of its own, so that one that hangs
-delays nobody. Orders go on to the processes that read the link, with the token that came with them;
-this process holds no credentials and no configuration of tables.
+age, and never as if it were still so, whether it fails or only takes its time. Each is asked by
+threads of its own, so that one that hangs delays nobody. Orders go on to the processes that read
+the link, with the token that came with them; this process holds no credentials and no configuration
+of tables.
 """
 
 from __future__ import annotations
@@ -13,10 +14,12 @@ import os
 import signal
 import socket
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass, field
 from functools import partial
 from http.client import HTTPException
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeGuard
 from urllib.error import HTTPError
 
 from replicator import __version__
@@ -33,17 +36,48 @@ from replicator.writer import first_of
 Document: TypeAlias = Mapping[str, Any]
 
 ASK_EVERY_S = 1.0
+ANSWER_WITHIN_S = 3.0
+STALE_AFTER_S = 5.0
+"""Longer than a process takes that answers in time, be it only just."""
+ERRORS = range(400, 600)
+"""The statuses of HTTP that refuse something; others are not passed on as such."""
 UNREACHABLE = "unreachable"
 _WORST_FIRST = ("failed", "degraded", "ok")
+_NO_EXPOSURE: Document = {"seconds": None, "records": None}
+_VEILED_PIPELINE: Document = {
+    "state": "unknown",
+    **dict.fromkeys(("unsettled", "in_flight", "stuck")),
+    **dict.fromkeys(("checkpoint_age_s", "heartbeat_age_s")),
+    "exposure": _NO_EXPOSURE,
+}
+_VEILED_LINK: Document = {
+    "state": "unknown",
+    **dict.fromkeys(("applied", "pending", "stuck", "backlog_age_s")),
+    **dict.fromkeys(("heartbeat_age_s", "heartbeat_latency_ms")),
+    "latency_ms": {"p50": None, "p99": None},
+    "exposure": _NO_EXPOSURE,
+}
+"""What is of the moment it was said in; `applied` too, for a rate is made of it."""
 
 
 @dataclass(slots=True)
 class _Seen:
-    """What one process said last, and what went wrong since."""
+    """What one process said last and when, by the monotonic clock, and what went wrong since."""
 
     status: Document | None = None
-    answered_us: int | None = None
+    answered_s: float | None = None
     error: str | None = "not asked yet"
+
+    def trouble(self, now_s: float) -> str | None:
+        """Why what was said last does not tell what is now; None if it does."""
+        age_s = self.age_s(now_s)
+        if self.error is None and age_s is not None and age_s > STALE_AFTER_S:
+            return f"has said nothing for more than {STALE_AFTER_S:.0f} s"
+        return self.error
+
+    def age_s(self, now_s: float) -> float | None:
+        """How long ago it answered."""
+        return None if self.answered_s is None else max(0.0, now_s - self.answered_s)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -65,29 +99,36 @@ class Gathering:
         if status is None:
             seen.error = error or "does not answer"
         else:
-            seen.status, seen.answered_us, seen.error = status, self.clock.now_us(), None
+            seen.status, seen.answered_s, seen.error = status, self.clock.monotonic_s(), None
 
     def document(self) -> dict[str, Any]:
         """One status over all processes."""
-        now_us = self.clock.now_us()
-        states = {
-            "degraded" if seen.error or seen.status is None else str(seen.status["state"])
-            for seen in self._seen.values()
-        }
+        now_s = self.clock.monotonic_s()
+        troubled = {name: seen.trouble(now_s) for name, seen in self._seen.items()}
+        known = [(seen.status or {}, troubled[name]) for name, seen in self._seen.items()]
+        states = {"degraded" if trouble else str(status["state"]) for status, trouble in known}
         return {
             "version": __version__,
             "pid": os.getpid(),
             "started_us": self._started_us,
-            "now_us": now_us,
+            "now_us": self.clock.now_us(),
             "state": next((state for state in _WORST_FIRST if state in states), "ok"),
-            "exposure": _merged_exposure(self._seen.values()),
-            "processes": [_process(name, seen, now_us) for name, seen in self._seen.items()],
+            "exposure": _merged_exposure(known),
+            "processes": [
+                _process(name, seen, seen.age_s(now_s), troubled[name])
+                for name, seen in self._seen.items()
+            ],
             "pipelines": [
-                pipeline if seen.error is None else _veiled(pipeline)
-                for seen in self._seen.values()
-                for pipeline in (seen.status or {}).get("pipelines", ())
+                pipeline if trouble is None else _veiled(pipeline)
+                for status, trouble in known
+                for pipeline in status.get("pipelines", ())
             ],
         }
+
+    def silent(self) -> list[str]:
+        """The processes of which nothing is known at present."""
+        now_s = self.clock.monotonic_s()
+        return [name for name, seen in self._seen.items() if seen.trouble(now_s)]
 
     def readers(self, table: str, source: str | None) -> list[str]:
         """The processes that read a table out of a region (None: out of any)."""
@@ -101,13 +142,13 @@ class Gathering:
         ]
 
 
-def _process(name: str, seen: _Seen, now_us: int) -> dict[str, Any]:
+def _process(name: str, seen: _Seen, age_s: float | None, trouble: str | None) -> dict[str, Any]:
     status = seen.status or {}
     return {
         "name": name,
-        "state": UNREACHABLE if seen.error else status.get("state"),
-        "age_s": None if seen.answered_us is None else max(0, now_us - seen.answered_us) / 1e6,
-        "error": seen.error,
+        "state": UNREACHABLE if trouble else status.get("state"),
+        "age_s": age_s,
+        "error": trouble,
         "version": status.get("version"),
         "pid": status.get("pid"),
     }
@@ -115,34 +156,22 @@ def _process(name: str, seen: _Seen, now_us: int) -> dict[str, Any]:
 
 def _veiled(pipeline: Document) -> Document:
     """A pipeline of which nothing is known any more but that there is one."""
-    links = [
-        {
-            **link,
-            "state": "unknown",
-            "pending": None,
-            "backlog_age_s": None,
-            "latency_ms": {"p50": None, "p99": None},
-        }
-        for link in pipeline.get("links", ())
-    ]
-    return {**pipeline, "state": "unknown", "unsettled": None, "links": links}
+    links = [{**link, **_VEILED_LINK} for link in pipeline.get("links", ())]
+    return {**pipeline, **_VEILED_PIPELINE, "links": links}
 
 
-def _merged_exposure(seen: Iterable[_Seen]) -> dict[str, Any] | None:
+def _merged_exposure(known: Iterable[tuple[Document, str | None]]) -> dict[str, Any] | None:
     """By region the worst that any process reports; unknown is worse than any figure."""
     merged: dict[str, dict[str, Any]] = {}
     told = False
-    for each in seen:
-        exposure = (each.status or {}).get("exposure")
+    for status, trouble in known:
+        exposure = status.get("exposure")
         told = told or exposure is not None
         for region, found in (exposure or {}).items():
-            known = {} if each.error else (found or {})
-            standing = merged.get(region)
+            figures = _NO_EXPOSURE if trouble else (found or _NO_EXPOSURE)
+            standing = merged.get(region, figures)
             merged[region] = {
-                name: known.get(name)
-                if standing is None
-                else _worse(standing[name], known.get(name))
-                for name in ("seconds", "records")
+                name: _worse(standing.get(name), figures.get(name)) for name in _NO_EXPOSURE
             }
     return merged if told else None
 
@@ -151,63 +180,111 @@ def _worse(one: float | None, other: float | None) -> float | None:
     return None if one is None or other is None else max(one, other)
 
 
-def merged_conflicts(documents: Iterable[Document], limit: int) -> dict[str, Any]:
-    """The newest conflicts of several processes, and how many there were in all."""
-    found = list(documents)
-    conflicts = [conflict for document in found for conflict in document.get("conflicts", ())]
-    conflicts.sort(key=lambda conflict: conflict.get("at_us") or 0, reverse=True)
-    total = sum(int(document.get("total") or 0) for document in found)
-    return {"total": total, "conflicts": conflicts[:limit]}
+def merged_conflicts(answers: Mapping[str, object], limit: int) -> dict[str, Any]:
+    """The newest conflicts of several processes, by what each has answered.
+
+    `total` is how many there were in all, and unknown as soon as one process is `missing`, which
+    names those that gave no answer. `recorded` is there, and false, if none of the others keeps
+    any.
+    """
+    found = {name: answer for name, answer in answers.items() if _tells_conflicts(answer)}
+    missing = [name for name in answers if name not in found]
+    missing += [each for answer in found.values() for each in answer.get("missing", ())]
+    conflicts = [conflict for answer in found.values() for conflict in answer["conflicts"]]
+    conflicts.sort(key=lambda conflict: conflict["at_us"], reverse=True)
+    totals = [answer.get("total") for answer in found.values()]
+    kept = [answer.get("recorded") is not False for answer in found.values()]
+    return {
+        "total": None if missing or None in totals else sum(totals),
+        "conflicts": conflicts[:limit],
+        "missing": missing,
+        **({"recorded": False} if kept and not any(kept) else {}),
+    }
 
 
-@dataclass(slots=True, kw_only=True)
+def _tells_conflicts(answer: object) -> TypeGuard[dict[str, Any]]:
+    """Whether an answer has the shape of one to this question; it comes from outside."""
+    if not isinstance(answer, dict):
+        return False
+    total, conflicts, missing = (answer.get(name) for name in ("total", "conflicts", "missing"))
+    return (
+        isinstance(total, int | None)
+        and isinstance(conflicts, list)
+        and all(isinstance(each, dict) and type(each.get("at_us")) is int for each in conflicts)
+        and isinstance(missing, list | None)
+    )
+
+
 class Gatherer:
     """Asks the processes behind a gathering, and passes orders on to them."""
 
-    gathering: Gathering
-    authorization: str | None
-    """What is shown to processes that want a token before they tell anything."""
+    def __init__(self, *, gathering: Gathering, authorization: str | None) -> None:
+        """`authorization`: shown to processes that want a token before they tell anything."""
+        self._gathering = gathering
+        self._authorization = authorization
+        self._lookers = {name: ThreadPoolExecutor(1) for name in gathering.names}
+        self._askers = {name: ThreadPoolExecutor(1) for name in gathering.names}
+
+    def close(self) -> None:
+        """Ask no more; what is under way has its deadline."""
+        for threads in (*self._lookers.values(), *self._askers.values()):
+            threads.shutdown(wait=False, cancel_futures=True)
 
     async def run(self, stop: asyncio.Event) -> None:
         """Ask every process again and again until `stop` is set."""
         async with asyncio.TaskGroup() as group:
-            for url in self.gathering.names:
+            for url in self._gathering.names:
                 group.create_task(self._keep_asking(url, stop))
 
     async def _keep_asking(self, url: str, stop: asyncio.Event) -> None:
+        look = partial(inquire, url, authorization=self._authorization, within_s=ANSWER_WITHIN_S)
+        loop = asyncio.get_running_loop()
         while not stop.is_set():
-            report = await asyncio.to_thread(inquire, url, authorization=self.authorization)
-            self.gathering.note(url, report.status, report.error)
+            report = await loop.run_in_executor(self._lookers[url], look)
+            self._gathering.note(url, report.status, report.error)
             await first_of(asyncio.sleep(ASK_EVERY_S), stop.wait())
 
     async def conflicts(self, limit: int) -> Document:
         """The newest conflicts that those who answer know of."""
-        asked = (
-            asyncio.to_thread(
-                ask, url, f"/api/conflicts?limit={limit}", authorization=self.authorization
-            )
-            for url in self.gathering.names
+        silent, path = self._gathering.silent(), f"/api/conflicts?limit={limit}"
+        asked = [url for url in self._gathering.names if url not in silent]
+        answers = await asyncio.gather(
+            *(self._ask(url, path, authorization=self._authorization) for url in asked),
+            return_exceptions=True,
         )
-        answers = await asyncio.gather(*asked, return_exceptions=True)
-        return merged_conflicts((each for each in answers if isinstance(each, dict)), limit)
+        answered = dict(zip(asked, answers, strict=True))
+        return merged_conflicts({url: answered.get(url) for url in self._gathering.names}, limit)
 
     async def switch(self, order: Order, authorization: str | None) -> int:
         """Pass an order on to every process that it concerns; they judge the token."""
-        urls = self.gathering.readers(order.table, order.source)
+        urls = self._gathering.readers(order.table, order.source)
         if not urls:
             raise Refused(404, "no process that answers reads such a link")
         return sum([await self._pass_on(url, order, authorization) for url in urls])
 
     async def _pass_on(self, url: str, order: Order, authorization: str | None) -> int:
         body = order.model_dump(exclude_none=True)
-        send = partial(ask, url, "/api/pause", authorization=authorization, body=body)
         try:
-            answer = await asyncio.to_thread(send)
+            answer = await self._ask(url, "/api/pause", authorization=authorization, body=body)
+            return int(answer["links"])
         except HTTPError as error:
-            raise Refused(error.code, f"refused by {url} with status {error.code}") from None
-        except (OSError, HTTPException, ValueError):
+            status = error.code if error.code in ERRORS else 502
+            raise Refused(status, f"refused by {url} with status {error.code}") from None
+        except (OSError, HTTPException):
             raise Refused(502, f"{url} does not answer") from None
-        return int(answer["links"])
+        except (ValueError, TypeError, LookupError):
+            raise Refused(502, f"{url} answers, but not what was done") from None
+
+    async def _ask(
+        self, url: str, path: str, *, authorization: str | None, body: object = None
+    ) -> Any:
+        """Ask by a thread that no other process is asked by. Raises: as inquiry.ask does."""
+        asking = partial(
+            ask, url, path, authorization=authorization, body=body, within_s=ANSWER_WITHIN_S
+        )
+        loop = asyncio.get_running_loop()
+        async with asyncio.timeout(2 * ANSWER_WITHIN_S):  # others may have asked before
+            return await loop.run_in_executor(self._askers[url], asking)
 
 
 def run_dashboard(
@@ -236,6 +313,7 @@ async def _run(urls: Sequence[str], http: HttpSettings, listener: socket.socket)
         conflicts=gatherer.conflicts,
         switch=gatherer.switch,
     )
-    async with asyncio.TaskGroup() as group:
-        group.create_task(serve_on(app, listener, stop))
-        group.create_task(gatherer.run(stop))
+    with closing(gatherer):
+        async with asyncio.TaskGroup() as group:
+            group.create_task(serve_on(app, listener, stop))
+            group.create_task(gatherer.run(stop))

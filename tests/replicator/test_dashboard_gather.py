@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import ExitStack
+import socket
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, closing
 from typing import Any
 
 import pytest
 
 from replicator.clock import SystemClock
 from replicator.dashboard.access import Access
-from replicator.dashboard.gather import Gatherer, Gathering, merged_conflicts
+from replicator.dashboard.gather import STALE_AFTER_S, Gatherer, Gathering, merged_conflicts
+from replicator.dashboard.history import History
 from replicator.dashboard.switch import Order, Refused
 from replicator.errors import ConfigurationError
 from replicator.inquiry import ask, checked_url, inquire
+from replicator.telemetry import PipelineStats
 from support.clock import VirtualClock
 from support.pages import PageServer, link, pipeline, status
 
@@ -39,7 +44,7 @@ def test_what_answers_is_passed_on_as_it_is() -> None:
 
 
 def test_a_process_that_falls_silent_is_unknown_with_its_age() -> None:
-    """Its links keep their place and lose every figure about now; counters stay what they were."""
+    """Its links keep their place and lose every figure that is of now."""
     clock = VirtualClock()
     both = gathering(clock)
     both.note(HERE, status(pipeline("us", link("eu"))))
@@ -65,7 +70,7 @@ def test_a_process_that_falls_silent_is_unknown_with_its_age() -> None:
         None,
     )
     assert its_link["latency_ms"] == {"p50": None, "p99": None}
-    assert its_link["applied"] == 77
+    assert its_link["applied"] is None
     both.note(THERE, status(pipeline("eu", link("us"))))
     assert both.document()["pipelines"][1] == pipeline("eu", link("us"))
 
@@ -105,15 +110,86 @@ def test_the_exposure_that_a_silent_process_reported_is_unknown() -> None:
     assert both.document()["exposure"] == {"us": {"seconds": None, "records": None}}
 
 
+def test_what_was_said_long_ago_is_unknown_though_nothing_failed() -> None:
+    """A process whose answer does not come is silent, whatever it waits for."""
+    clock = VirtualClock()
+    both = gathering(clock)
+    for name in (HERE, THERE):
+        both.note(name, status(pipeline("us", link("eu")), exposure={"us": {"seconds": 0.0}}))
+    clock.advance(STALE_AFTER_S)
+    assert (both.document()["state"], both.silent()) == ("ok", [])
+    clock.advance(1.0)
+    both.note(HERE, status(pipeline("us", link("eu"))))
+    document = both.document()
+    assert (document["state"], both.silent()) == ("degraded", [THERE])
+    assert [each["state"] for each in document["processes"]] == ["ok", "unreachable"]
+    assert document["processes"][1]["error"] == "has said nothing for more than 5 s"
+    assert [each["state"] for each in document["pipelines"]] == ["running", "unknown"]
+    assert document["exposure"]["us"]["seconds"] is None
+
+
+def test_a_silent_process_leaves_no_figure_of_now() -> None:
+    """Every age, exposure and count of the moment that a real process reports."""
+    clock = VirtualClock()
+    stats = PipelineStats(
+        table="orders", source="us", mode="multi-writer", targets=("eu",), checkpoint_us=1
+    )
+    stats.heartbeat_us = stats.links["eu"].heartbeat_us = stats.links["eu"].complete_us = 1
+    both = gathering(clock)
+    both.note(HERE, status(stats.snapshot(clock.now_us())))
+    history = History()
+    for second in range(3):
+        history.record(both.document(), second)
+    both.note(HERE, None)
+    document = both.document()
+    history.record(document, 3)
+    (veiled,) = document["pipelines"]
+    for part in (veiled, *veiled["links"]):
+        assert part["exposure"] == {"seconds": None, "records": None}
+        assert {part[name] for name in part if name.endswith("age_s")} == {None}
+    assert (veiled["in_flight"], veiled["links"][0]["applied"]) == (None, None)
+    (rates,) = [each["applied_per_s"] for each in history.document("10m", None)["links"]]
+    assert rates == [None, 0.0, 0.0, None]
+
+
 def test_conflicts_are_merged_newest_first() -> None:
     """As many as were asked for, of all; the total is the sum."""
     here = {"total": 5, "conflicts": [{"at_us": 9}, {"at_us": 4}]}
     there = {"total": 2, "conflicts": [{"at_us": 7}]}
-    silent: dict[str, Any] = {"total": None, "conflicts": [], "recorded": False}
-    assert merged_conflicts([here, there, silent], 2) == {
+    assert merged_conflicts({HERE: here, THERE: there}, 2) == {
         "total": 7,
         "conflicts": [{"at_us": 9}, {"at_us": 7}],
+        "missing": [],
     }
+
+
+NOT_KEPT: dict[str, Any] = {"total": None, "conflicts": [], "recorded": False}
+
+
+@pytest.mark.parametrize(
+    ("there", "expected"),
+    [
+        (None, {"total": None, "missing": [THERE]}),
+        (TimeoutError(), {"total": None, "missing": [THERE]}),
+        ({"total": 1, "conflicts": [{"at_us": "x"}]}, {"total": None, "missing": [THERE]}),
+        ({"total": 1, "conflicts": 1}, {"total": None, "missing": [THERE]}),
+        ({"total": None, "conflicts": [], "missing": ["c"]}, {"total": None, "missing": ["c"]}),
+        (NOT_KEPT, {"total": None, "missing": []}),
+    ],
+)
+def test_conflicts_that_are_not_known_are_not_none(there: Any, expected: dict[str, Any]) -> None:
+    """Who gives no answer is named, and then nobody knows how many there were."""
+    known = [{"at_us": 9}]
+    merged = merged_conflicts({HERE: {"total": 1, "conflicts": known}, THERE: there}, 5)
+    assert merged == {"conflicts": known, **expected}
+
+
+def test_that_nobody_records_conflicts_is_passed_on() -> None:
+    """It is not the same as that there were none."""
+    merged = merged_conflicts({HERE: NOT_KEPT, THERE: NOT_KEPT}, 5)
+    assert merged == {**NOT_KEPT, "missing": []}
+    silent = merged_conflicts({HERE: None, THERE: None}, 5)
+    assert silent == {"total": None, "conflicts": [], "missing": [HERE, THERE]}
 
 
 @pytest.mark.parametrize(
@@ -174,7 +250,34 @@ def test_processes_are_asked_and_orders_passed_on_to_who_reads_the_link() -> Non
         assert both.document()["processes"][2]["state"] == "unreachable"
     assert switched == 1
     assert [len(board.orders) for board in boards] == [0, 1]
-    assert conflicts == {"total": 0, "conflicts": []}
+    assert conflicts == {"total": None, "conflicts": [], "recorded": False, "missing": [gone]}
+
+
+def test_one_that_hangs_delays_nobody() -> None:
+    """Each is asked by threads of its own, which nothing else in the process can take."""
+    free = threading.Event()
+    with socket.create_server(("127.0.0.1", 0)) as hanging, PageServer() as server:
+        names = [f"http://127.0.0.1:{hanging.getsockname()[1]}", server.url]
+        both = Gathering(names=names, clock=SystemClock())
+        gatherer = Gatherer(gathering=both, authorization=None)
+
+        async def scenario() -> bool:
+            stop, loop = asyncio.Event(), asyncio.get_running_loop()
+            loop.set_default_executor(ThreadPoolExecutor(1))
+            taken = loop.run_in_executor(None, free.wait)
+            running = asyncio.create_task(gatherer.run(stop))
+            for _ in range(2_000):
+                if both.document()["pipelines"]:
+                    break
+                await asyncio.sleep(0.005)
+            free.set()
+            answered = bool(both.document()["pipelines"])
+            stop.set()
+            await asyncio.gather(running, taken)
+            return answered
+
+        with closing(gatherer):
+            assert asyncio.run(scenario())
 
 
 def test_a_process_that_wants_a_token_is_told_so() -> None:
