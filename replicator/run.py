@@ -10,6 +10,7 @@ import asyncio
 import logging
 import os
 import signal
+import socket
 import sys
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import ExitStack
@@ -17,12 +18,14 @@ from dataclasses import asdict
 from functools import partial
 from typing import Any
 
+from fastapi import FastAPI
+
 from replicator import __version__, loop
 from replicator.clock import SystemClock
 from replicator.compose import build_pipeline, heart, ledger, paces_of, pipeline_stats
 from replicator.dashboard.access import Access
 from replicator.dashboard.app import create_app
-from replicator.dashboard.serving import listen, serve_on
+from replicator.dashboard.serving import listen, serve_shared
 from replicator.dashboard.switch import LocalSwitch
 from replicator.errors import ReplicatorError, spoken
 from replicator.exporting import Metrics, Push, otlp_pusher
@@ -97,7 +100,7 @@ async def _run(
     log.info("run.started", extra={"pipelines": len(pipelines), "port": port})
     async with asyncio.TaskGroup() as group:
         server_stop = asyncio.Event()
-        group.create_task(serve_on(app, listener, server_stop))
+        group.create_task(_serve_page(app, listener, server_stop))
         if printing is not None:  # till the end, so that what is counted while draining is told
             group.create_task(beside("emf", printing.run, server_stop))
         async with asyncio.TaskGroup() as working:
@@ -212,6 +215,12 @@ def _printing(
         write=partial(write_by_thread, sys.__stdout__.fileno()),
         sleep=asyncio.sleep,
     )
+
+
+async def _serve_page(app: FastAPI, listener: socket.socket, stop: asyncio.Event) -> None:
+    """Serve the page until told to stop; whatever becomes of it, replication goes on."""
+    with listener:
+        await beside("page", partial(serve_shared, app, listener), stop)
 
 
 async def beside(

@@ -54,6 +54,7 @@ FILES: Mapping[str, tuple[str, str]] = {
 }
 CONFLICTS_MAX = 500
 ORDER_BYTES_MAX = 4_096
+ORDER_WITHIN_S = 5.0
 
 
 def create_app(
@@ -151,10 +152,14 @@ def _add_pause(app: FastAPI, switch: Switch) -> None:
 async def _order(request: Request) -> Order:
     """The order in a request's body, of which no more is read than an order may have."""
     body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > ORDER_BYTES_MAX:
-            raise Refused(413, "that is no order: too long")
+    try:
+        async with asyncio.timeout(ORDER_WITHIN_S):
+            async for chunk in request.stream():
+                body += chunk
+                if len(body) > ORDER_BYTES_MAX:
+                    raise Refused(413, "that is no order: too long")
+    except TimeoutError:
+        raise Refused(408, "that is no order: it does not end") from None
     try:
         return Order.model_validate_json(bytes(body))
     except ValidationError as error:

@@ -7,15 +7,18 @@ import os
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import cast
 
 import uvicorn
 from fastapi import FastAPI
 
+from replicator.dashboard.connections import Connections, connections_max
 from replicator.dashboard.live import Live
 from replicator.errors import ConfigurationError
 
 GRACEFUL_SHUTDOWN_S = 2
-CONNECTIONS_MAX = 256
+BACKLOG = 100
+"""Accepted at one go, before any of them is counted."""
 UNREAD_S_MAX = 30
 """After this the kernel gives up a connection whose other end does not read. Source: tcp(7),
 TCP_USER_TIMEOUT; an accepted socket takes it over from the one that listens."""
@@ -48,30 +51,42 @@ async def serve(app: FastAPI, host: str, port: int, stop: asyncio.Event) -> None
 
 async def serve_on(app: FastAPI, listener: socket.socket, stop: asyncio.Event) -> None:
     """Serve on a listening socket until `stop` is set, then close it."""
+    with listener:
+        await serve_shared(app, listener, stop)
+
+
+async def serve_shared(app: FastAPI, listener: socket.socket, stop: asyncio.Event) -> None:
+    """Serve on a listening socket that stays open, so that after a failure it can serve again."""
     live: Live = app.state.live
-    config = uvicorn.Config(
-        app,
+    server = _Server(_config(app))
+    serving = asyncio.create_task(server.serve(sockets=[listener.dup()]))
+    beating = asyncio.create_task(live.run(stop))
+    try:
+        await asyncio.wait((serving, beating), return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        beating.cancel()
+        await asyncio.wait((beating,))
+        server.should_exit = True
+        await serving
+    if not beating.cancelled():
+        beating.result()
+
+
+def _config(app: FastAPI) -> uvicorn.Config:
+    connections = Connections(app, open_max=connections_max())
+    return uvicorn.Config(
+        connections,
+        http=cast(type[asyncio.Protocol], connections.protocol),  # is called like the class
+        interface="asgi3",
         lifespan="off",
         log_config=None,
         access_log=False,
         server_header=False,
+        proxy_headers=False,
         ws="none",
-        limit_concurrency=CONNECTIONS_MAX,
+        backlog=BACKLOG,
         timeout_graceful_shutdown=GRACEFUL_SHUTDOWN_S,
     )
-    server = _Server(config)
-    with listener:
-        serving = asyncio.create_task(server.serve(sockets=[listener]))
-        beating = asyncio.create_task(live.run(stop))
-        try:
-            await asyncio.wait((serving, beating), return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            beating.cancel()
-            await asyncio.wait((beating,))
-            server.should_exit = True
-            await serving
-    if not beating.cancelled():
-        beating.result()
 
 
 class _Server(uvicorn.Server):

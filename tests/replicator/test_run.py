@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import socket
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import httpx
 import pytest
+from fastapi import FastAPI
 
+from replicator import run
 from replicator.clock import SystemClock
 from replicator.compose import HOME_SLACK_US, LinkObserver, build_pipeline, pipeline_stats
 from replicator.configuration import settings_of
+from replicator.dashboard.app import create_app
+from replicator.dashboard.serving import listen, serve_shared
 from replicator.errors import Fatal, ReplicatorError, Transient
 from replicator.handover.active import FencedTable
 from replicator.pipeline import Pipeline
@@ -309,3 +315,64 @@ def test_a_stop_ends_the_tries_to_reach_a_source_at_once(settings: Settings) -> 
 
     clock.run(main())
     assert clock.monotonic_s() == 1.0
+
+
+# --- the page -----------------------------------------------------------------------------------
+
+
+def test_a_page_that_fails_is_served_again_and_ends_nothing(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Replication does not depend on who looks at it; the log says that nobody can."""
+    stop, failures = asyncio.Event(), 2
+
+    async def fails(app: FastAPI, listener: socket.socket, until: asyncio.Event) -> None:
+        nonlocal failures
+        assert app.state.live
+        assert listener.fileno() >= 0
+        if failures:
+            failures -= 1
+            raise ValueError("no page")
+        stop.set()
+        await until.wait()
+
+    monkeypatch.setattr(run, "serve_shared", fails)
+    monkeypatch.setattr(run, "_stop_on_signals", lambda: stop)
+    monkeypatch.setattr(run, "REBUILD_S", 0.0)
+    monkeypatch.setattr(run, "listen", lambda host, _: listen(host, 0))
+
+    async def scenario() -> int:
+        async with asyncio.timeout(30):
+            return await run._run(settings, frozenset(), {}, 1)
+
+    assert asyncio.run(scenario()) == 0
+    told = [each for each in caplog.records if each.message == "beside.failed"]
+    assert [each.__dict__["what"] for each in told if each.__dict__["what"] == "page"] == [
+        "page"
+    ] * 2
+
+
+def test_a_page_whose_status_failed_shows_the_next_one() -> None:
+    """The socket stays open meanwhile, and the same application is served again."""
+    broken = True
+
+    def snapshot() -> dict[str, Any]:
+        nonlocal broken
+        if broken:
+            broken = False
+            raise ValueError("no status")
+        return {"state": "ok", "pipelines": []}
+
+    async def scenario() -> None:
+        stop, app = asyncio.Event(), create_app(snapshot)
+        with listen("127.0.0.1", 0) as listener:
+            with pytest.raises(ValueError, match="no status"):
+                await serve_shared(app, listener, stop)
+            serving = asyncio.create_task(serve_shared(app, listener, stop))
+            async with httpx.AsyncClient() as client:
+                url = f"http://127.0.0.1:{listener.getsockname()[1]}/healthz"
+                assert (await client.get(url, timeout=30)).json() == {"state": "ok"}
+            stop.set()
+            await serving
+
+    asyncio.run(scenario())
