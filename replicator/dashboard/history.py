@@ -5,7 +5,9 @@ seconds for 2 hours, minutes for 24 hours. A slot is four bytes, so a link takes
 happens, and links beyond `links_max` are not kept, which `omitted` tells.
 
 Unknown is NaN within and null outside, never 0. In a coarser slot the worst stands: an age that
-was unknown for a second makes its minute unknown. A slot in which nothing was recorded is unknown.
+was unknown for a second makes its minute unknown. A rate is no such figure: of it the mean over the
+time that is known stands, so that what a chart shows, times the slot, is what was applied. A slot
+in which nothing was recorded is unknown.
 
 This module must not know HTTP, nor the clock: whoever records says when.
 """
@@ -23,6 +25,8 @@ LINKS_MAX = 256
 
 Link: TypeAlias = tuple[str, str, str]
 """Table, source, target. A region's exposure is kept under ("", region, "")."""
+Rate: TypeAlias = tuple[float, float]
+"""Changes a second, and the seconds during which it was so."""
 Fold: TypeAlias = Callable[[float, float], float]
 
 
@@ -54,11 +58,28 @@ FOLDS: Mapping[str, Fold] = {
     "p50_ms": _highest,
     "p99_ms": _highest,
     "backlog_s": _worst,
-    "applied_per_s": _highest,
     "exposure_s": _worst,
 }
-LINK_FIGURES = ("p50_ms", "p99_ms", "backlog_s", "applied_per_s")
+RATE = "applied_per_s"
+"""The figure that has a mean; all others have a fold."""
+LINK_FIGURES = ("p50_ms", "p99_ms", "backlog_s", RATE)
 REGION_FIGURES = ("exposure_s",)
+
+
+@dataclass(slots=True)
+class _Mean:
+    """The mean of the rates in one slot, each weighed by how long it held."""
+
+    slot: int | None
+    known_s: float = 0.0
+    counted: float = 0.0
+
+    def with_one_more(self, rate: float, during_s: float) -> float:
+        """The mean with this one too; what is unknown does not count."""
+        if not math.isnan(rate):
+            self.known_s += during_s
+            self.counted += rate * during_s
+        return self.counted / self.known_s if self.known_s else NAN
 
 
 class _Ring:
@@ -67,6 +88,7 @@ class _Ring:
     def __init__(self, window: Window) -> None:
         self.window = window
         self._values: dict[tuple[Link, str], array[float]] = {}
+        self._means: dict[Link, _Mean] = {}
         self._newest: int | None = None
         self._first: int | None = None
 
@@ -84,19 +106,37 @@ class _Ring:
         return True
 
     def record(self, link: Link, figure: str, value: float, *, is_new: bool) -> None:
-        if self._newest is None:
-            return
+        """Take a figure into the newest slot."""
+        at = self._at()
+        values, is_first = self._of(link, figure)
+        values[at] = value if is_new or is_first else FOLDS[figure](values[at], value)
+
+    def record_rate(self, link: Link, rate: float, during_s: float) -> None:
+        """Take a rate that held for so long into the newest slot."""
+        at, slot = self._at(), self._newest
+        values, _ = self._of(link, RATE)
+        mean = self._means.get(link)
+        if mean is None or mean.slot != slot:
+            mean = self._means[link] = _Mean(slot)
+        values[at] = mean.with_one_more(rate, during_s)
+
+    def _at(self) -> int:
+        return (self._newest or 0) % self.window.slots
+
+    def _of(self, link: Link, figure: str) -> tuple[array[float], bool]:
+        """The values of a figure, and whether they have just been made."""
         values = self._values.get((link, figure))
-        if values is None:
-            values = self._values[link, figure] = array("f", [NAN]) * self.window.slots
-            is_new = True
-        at = self._newest % self.window.slots
-        values[at] = value if is_new else FOLDS[figure](values[at], value)
+        if values is not None:
+            return values, False
+        values = self._values[link, figure] = array("f", [NAN]) * self.window.slots
+        return values, True
 
     def forget(self, links: Iterable[Link]) -> None:
         gone = set(links)
         for name in [name for name in self._values if name[0] in gone]:
             del self._values[name]
+        for link in gone:
+            self._means.pop(link, None)
 
     @property
     def span(self) -> tuple[int, int]:
@@ -130,13 +170,15 @@ class History:
         """Take in a status document, once a second or less often."""
         new = [ring.move_to(now_s) for ring in self._rings]
         self.omitted = 0
-        for link, figures in self._figures(status, now_s):
+        for link, figures, rate in self._figures(status, now_s):
             if not self._has_room(link, int(now_s)):
                 self.omitted += 1
                 continue
-            for figure, value in figures.items():
-                for ring, is_new in zip(self._rings, new, strict=True):
+            for ring, is_new in zip(self._rings, new, strict=True):
+                for figure, value in figures.items():
                     ring.record(link, figure, value, is_new=is_new)
+                if rate is not None:
+                    ring.record_rate(link, *rate)
 
     def _has_room(self, link: Link, now_s: int) -> bool:
         """Whether a link is kept; one not seen for 24 hours makes room for a new one."""
@@ -153,7 +195,7 @@ class History:
 
     def _figures(
         self, status: Mapping[str, Any], now_s: float
-    ) -> Iterable[tuple[Link, Mapping[str, float]]]:
+    ) -> Iterable[tuple[Link, Mapping[str, float], Rate | None]]:
         for pipeline in status.get("pipelines", ()):
             for link in pipeline.get("links", ()):
                 name = (pipeline["table"], pipeline["source"], link["target"])
@@ -164,23 +206,24 @@ class History:
                         "p50_ms": _known(latency.get("p50")),
                         "p99_ms": _known(latency.get("p99")),
                         "backlog_s": _known(link.get("backlog_age_s")),
-                        "applied_per_s": self._rate(name, link.get("applied"), now_s),
                     },
+                    self._rate(name, link.get("applied"), now_s),
                 )
         for region, exposure in (status.get("exposure") or {}).items():
-            yield ("", region, ""), {"exposure_s": _known((exposure or {}).get("seconds"))}
+            yield ("", region, ""), {"exposure_s": _known((exposure or {}).get("seconds"))}, None
 
-    def _rate(self, link: Link, applied: int | None, now_s: float) -> float:
+    def _rate(self, link: Link, applied: int | None, now_s: float) -> Rate:
         """Changes per second since the last look; unknown after a restart of the counter."""
         if applied is None:
             self._counted.pop(link, None)
-            return NAN
+            return NAN, 0.0
         before = self._counted.get(link)
         if link in self._links or len(self._counted) < self._links_max:
             self._counted[link] = (now_s, applied)
         if before is None or now_s <= before[0] or applied < before[1]:
-            return NAN
-        return (applied - before[1]) / (now_s - before[0])
+            return NAN, 0.0
+        during_s = now_s - before[0]
+        return (applied - before[1]) / during_s, during_s
 
     def document(self, window: str, table: str | None) -> dict[str, Any]:
         """The figures of a table (None: all) and of the regions, oldest first.

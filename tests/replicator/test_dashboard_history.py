@@ -72,6 +72,30 @@ def test_a_coarser_slot_holds_the_worst() -> None:
     assert figures(history, "24h")["backlog_s"] == [None]
 
 
+@pytest.mark.parametrize("every_s", [1, 2, 5])
+def test_a_coarser_slot_holds_the_mean_of_a_rate(every_s: int) -> None:
+    """600 changes a minute are 10 a second, in whatever bursts they come and however looked at."""
+    history = History()
+    at_s = BEGIN_S - BEGIN_S % 60
+    for second in range(0, 181, every_s):
+        history.record(status(applied=600 * ((second + 29) // 60)), at_s + second)
+    seen = {window.name: figures(history, window.name)["applied_per_s"] for window in WINDOWS}
+    assert max(rate for rate in seen["10m"] if rate is not None) == 600.0 / every_s
+    assert seen["2h"][9] == pytest.approx(60.0)
+    assert seen["24h"][1:3] == pytest.approx([10.0, 10.0])
+
+
+def test_a_rate_that_is_unknown_for_a_second_does_not_count() -> None:
+    """The mean is that of the seconds that are known; with none, it is unknown."""
+    history = History()
+    at_s = BEGIN_S - BEGIN_S % 60
+    for second, applied in enumerate((0, 6, None, 6, 8)):
+        history.record(status(applied=applied), at_s + second)
+    assert figures(history, "24h")["applied_per_s"] == [4.0]
+    history.record(status(applied=None), at_s + 60)
+    assert figures(history, "24h")["applied_per_s"] == [4.0, None]
+
+
 def test_a_counter_that_went_back_gives_no_rate() -> None:
     """A process that was started anew has not applied less than nothing."""
     history = History()
