@@ -32,6 +32,11 @@ class Subscription:
         self._queue: asyncio.Queue[bytes | None] = asyncio.Queue(QUEUE_MESSAGES_MAX)
         self.dropped = False
 
+    @property
+    def waiting(self) -> int:
+        """How many messages it has not been sent yet."""
+        return self._queue.qsize()
+
     def put(self, message: bytes) -> None:
         """Queue a message, or give the client up."""
         if self.dropped:
