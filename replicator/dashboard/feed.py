@@ -71,6 +71,11 @@ class Feed:
     def __len__(self) -> int:
         return len(self._subscriptions)
 
+    @property
+    def fullest(self) -> int:
+        """How many messages wait for the client that is furthest behind."""
+        return max((each.waiting for each in self._subscriptions), default=0)
+
     @contextmanager
     def subscribed(self, first: bytes | None = None) -> Iterator[Subscription]:
         """Take part; `first` is what a newcomer is sent at once. Raises: FeedFull."""

@@ -4,14 +4,17 @@
 
 The shipping pipeline of a one-way table replicates over tables in memory, as fast as it can and in
 real time, and the shipping page, of twelve links, is served on the same event loop, as `run` does
-it. The browsers are a process of their own; all read but one, which never does. Each side begins
-with a pipeline and a stream of its own, and the two take turns in going first.
+it. The browsers are a process of their own; all read but one, which never does. An event is some
+kilobytes a second, which the buffers of two sockets would take for minutes: so those are made small
+here, and a round begins only when the page cannot send to the stalled browser any more. Within it,
+its queue fills and it is dropped; a side goes on replicating until that has happened. Each side
+begins with a pipeline and a stream of its own, and the two take turns in going first.
 
-Judged by the share of this process's CPU that goes to the browsers (the beat of the page and every
-step of their streams, metered in place): the pipeline never waits, so a share of the CPU is a share
-of the throughput. What the two sides give beside each other is told and not judged: it holds the
-noise of the machine. So that the browsers' own work weighs on both alike, they look at the page of
-another process in the side that is without them.
+Judged twice: by the share of this process's CPU that goes to the browsers (the beat of the page and
+every step of their streams, metered in place), and by how much less is replicated per second of
+CPU, the median of the rounds. The latter holds the noise of the machine; where the rounds lie
+further apart than the goal, more of them are needed. So that the browsers' own work weighs on both
+alike, they look at the page of another process in the side that is without them.
 """
 
 from __future__ import annotations
@@ -20,10 +23,11 @@ import argparse
 import asyncio
 import gc
 import os
+import socket
 import sys
 import time
 import types
-from collections.abc import AsyncIterator, Callable, Coroutine, Generator
+from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from statistics import median
@@ -34,6 +38,8 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from conflict.operations import Item
 from replicator.clock import SystemClock
 from replicator.dashboard.app import create_app
+from replicator.dashboard.feed import QUEUE_MESSAGES_MAX
+from replicator.dashboard.live import Live
 from replicator.dashboard.serving import listen, serve_on
 from replicator.parts import PipelineLimits
 from replicator.reader import ReaderLimits
@@ -50,6 +56,9 @@ GOAL = 0.05
 CLIENTS, RECORDS, ROUNDS = 50, 20_000, 5
 REGIONS, TABLES = ("us", "eu", "ap"), ("orders", "ledger")
 LATENCIES = 4_096
+SEND_BYTES, READ_BYTES = 16_384, 4_096
+"""Of the page's sockets and of the stalled browser's, so that some events fill them."""
+FILL_EVENTS_MAX, FILL_EVERY_S = 500, 0.02
 READY_WITHIN_S = 60.0
 
 
@@ -151,8 +160,9 @@ class Subject:
         self._meter = Meter()
         app = create_app(self._snapshot)
         app.add_middleware(MeteredStreams, meter=self._meter)
-        live = app.state.live
-        live.beat = self._meter.metered(live.beat)
+        self._live: Live = app.state.live
+        beat = self._meter.metered(self._live.beat)
+        self._live.beat = beat
         self._app = app
 
     def run(self, clients: int, *, look_here: bool) -> Spent:
@@ -161,15 +171,17 @@ class Subject:
 
     async def serve(self) -> None:
         """Serve the page of a process that has nothing to do, and say where."""
-        listener = listen("127.0.0.1", 0)
+        listener = _listener()
         sys.stdout.write(f"{listener.getsockname()[1]}\n")
         sys.stdout.flush()
         await serve_on(self._app, listener, asyncio.Event())
 
     async def _run(self, clients: int, *, look_here: bool) -> Spent:
-        listener, stop = listen("127.0.0.1", 0), asyncio.Event()
+        listener, stop = _listener(), asyncio.Event()
         serving = asyncio.create_task(serve_on(self._app, listener, stop))
         async with _browsers(listener.getsockname()[1], clients, look_here=look_here):
+            if look_here:
+                await self._fill()
             gc.collect()
             page_s, cpu_s, wall_s = self._meter.spent_s, time.process_time(), time.perf_counter()
             replicating = asyncio.create_task(self._bench.pipeline.run(self._bench.stop))
@@ -182,9 +194,21 @@ class Subject:
             )
             self._bench.stop.set()
             await replicating
+            if look_here:
+                await self._bench.until(lambda: self._live.feed.dropped > 0, step_s=0.01)
         stop.set()
         await serving
         return spent
+
+    async def _fill(self) -> None:
+        """Give the browsers events until one of them can be sent no more, and its queue is full."""
+        feed = self._live.feed
+        for _ in range(FILL_EVENTS_MAX):
+            if feed.fullest == QUEUE_MESSAGES_MAX or feed.dropped:
+                return
+            self._live.beat()
+            await asyncio.sleep(FILL_EVERY_S)
+        raise AssertionError("every browser reads; none is stalled")
 
     def _snapshot(self) -> dict[str, Any]:
         now_us = self._bench.clock.now_us()
@@ -198,6 +222,13 @@ class Subject:
             "exposure": exposure_by_region(found),
             "pipelines": found,
         }
+
+
+def _listener() -> socket.socket:
+    """A socket for the page; those it accepts have its buffer."""
+    listener = listen("127.0.0.1", 0)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BYTES)
+    return listener
 
 
 def _busy(table: str, source: str) -> PipelineStats:
@@ -255,6 +286,16 @@ def measure(*, records: int, clients: int, looked_at_first: bool = False) -> dic
     }
 
 
+def medians(rounds: Sequence[dict[str, float]]) -> dict[str, float]:
+    """Each figure's median."""
+    return {name: median(each[name] for each in rounds) for name in rounds[0]}
+
+
+def is_met(found: Mapping[str, float]) -> bool:
+    """Whether browsers cost less than the goal, by the meter and by what was replicated."""
+    return max(found["share"], found["less_by_cpu"]) < GOAL
+
+
 async def look(port: int, clients: int) -> None:
     """Be so many browsers, of which the first never reads."""
 
@@ -262,7 +303,12 @@ async def look(port: int, clients: int) -> None:
 
     async def browser(*, stalled: bool) -> None:
         nonlocal there
-        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        near = socket.socket()
+        if stalled:
+            near.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, READ_BYTES)
+        near.setblocking(False)
+        await asyncio.get_running_loop().sock_connect(near, ("127.0.0.1", port))
+        reader, writer = await asyncio.open_connection(sock=near)
         writer.write(b"GET /events HTTP/1.1\r\nHost: localhost\r\n\r\n")
         await reader.read(1)
         there += 1
@@ -301,16 +347,17 @@ def main() -> int:
         measure(records=parsed.records, clients=parsed.clients, looked_at_first=bool(number % 2))
         for number in range(parsed.rounds)
     ]
-    found = {name: median(each[name] for each in rounds) for name in rounds[0]}
+    found = medians(rounds)
     noise = [each["less_by_cpu"] for each in rounds]
     sys.stdout.write(
         f"{found['share']:.2%} of the CPU goes to the page with {parsed.clients} browsers, one of "
         f"them stalled, and {found['share_alone']:.2%} with none (goal {GOAL:.0%})\n"
         f"{found['alone_us']:.0f} µs a record while they look elsewhere, {found['seen_us']:.0f} µs "
-        f"while they look here: less by {found['less_by_cpu']:.1%} (rounds {min(noise):.1%} to "
-        f"{max(noise):.1%}), by the wall clock by {found['less_by_wall_clock']:.1%}\n"
+        f"while they look here: less by {found['less_by_cpu']:.1%} (goal {GOAL:.0%}; rounds "
+        f"{min(noise):.1%} to {max(noise):.1%}), by the wall clock by "
+        f"{found['less_by_wall_clock']:.1%}\n"
     )
-    return 0 if found["share"] < GOAL else 1
+    return 0 if is_met(found) else 1
 
 
 if __name__ == "__main__":
