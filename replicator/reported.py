@@ -26,44 +26,60 @@ class _Reported(BaseModel):
 
 
 class _Latency(_Reported):
-    p50: Figure | None = None
-    p99: Figure | None = None
+    p50: Figure | None
+    p99: Figure | None
 
 
 class _Exposure(_Reported):
-    seconds: Figure | None = None
-    records: Count | None = None
+    seconds: Figure | None
+    records: Count | None
 
 
 class _Link(_Reported):
     target: Name
     state: Name
-    error: str | None = None
-    applied: Count | None = None
-    pending: Count | None = None
-    backlog_age_s: Figure | None = None
-    latency_ms: _Latency | None = None
+    error: str | None
+    applied: Count | None
+    removed: Count
+    retries: Count
+    quarantined: Count
+    pending: Count | None
+    backlog_age_s: Figure | None
+    heartbeat_age_s: Figure | None = None
+    latency_ms: _Latency
 
 
 class _Records(_Reported):
-    conflicts: Count = 0
-    quarantined: Count = 0
+    conflicts: Count
+
+
+class _Gap(_Reported):
+    reason: str
 
 
 class _Pipeline(_Reported):
     table: Name
     source: Name
     state: Name
-    error: str | None = None
-    records: _Records | None = None
+    error: str | None
+    heartbeat_error: str | None = None
+    gap: _Gap | None
+    records: _Records
     links: list[_Link]
+
+
+class _Ledger(_Reported):
+    unwritten: Count
+    error: str | None
 
 
 class _Status(_Reported):
     version: Name
     pid: Count
+    now_us: Count
     state: Literal["ok", "degraded", "failed"]
-    exposure: dict[Name, _Exposure | None] | None = None
+    exposure: dict[Name, _Exposure] = Field(default_factory=dict)
+    ledger: dict[Name, _Ledger] = Field(default_factory=dict)
     pipelines: list[_Pipeline]
 
 

@@ -31,7 +31,8 @@ from replicator.dashboard.live import Live, Snapshot
 from replicator.dashboard.switch import Order, Refused, Switch, no_switch
 
 Conflicts: TypeAlias = Callable[[int], Awaitable[Mapping[str, Any]]]
-"""Gives the newest conflicts, at most so many: `{"total": n, "conflicts": […]}`."""
+"""Gives the newest conflicts, at most so many: `{"total": n, "conflicts": […]}`; of several
+processes `missing` too, the names of those that gave no answer, and then `total` is None."""
 
 METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 """Source: Prometheus, "Exposition formats", text-based format."""

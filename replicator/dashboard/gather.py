@@ -160,20 +160,17 @@ def _veiled(pipeline: Document) -> Document:
     return {**pipeline, **_VEILED_PIPELINE, "links": links}
 
 
-def _merged_exposure(known: Iterable[tuple[Document, str | None]]) -> dict[str, Any] | None:
+def _merged_exposure(known: Iterable[tuple[Document, str | None]]) -> dict[str, Any]:
     """By region the worst that any process reports; unknown is worse than any figure."""
     merged: dict[str, dict[str, Any]] = {}
-    told = False
     for status, trouble in known:
-        exposure = status.get("exposure")
-        told = told or exposure is not None
-        for region, found in (exposure or {}).items():
+        for region, found in (status.get("exposure") or {}).items():
             figures = _NO_EXPOSURE if trouble else (found or _NO_EXPOSURE)
             standing = merged.get(region, figures)
             merged[region] = {
                 name: _worse(standing.get(name), figures.get(name)) for name in _NO_EXPOSURE
             }
-    return merged if told else None
+    return merged
 
 
 def _worse(one: float | None, other: float | None) -> float | None:

@@ -13,8 +13,11 @@ from typing import Any, TypeAlias
 import pytest
 
 from replicator import inquiry
+from replicator.dashboard.gather import Gathering
 from replicator.inquiry import ask, inquire
 from replicator.reported import fault_of
+from replicator.telemetry import PipelineStats
+from support.clock import VirtualClock
 from support.pages import link, pipeline, status
 
 TOKEN = "Bearer " + "token-" * 4
@@ -116,13 +119,15 @@ def test_the_reason_of_another_host_cannot_steer_a_terminal() -> None:
     assert len(error) < 500
 
 
-SOUND = status(pipeline("us", link("eu")))
+SOUND = status(pipeline("us", link("eu")), now_us=1)
 _DEEP: list[Any] = []
 for _ in range(2_000):
     _DEEP = [_DEEP]
 NONSENSE: dict[str, dict[str, Any]] = {
     "no table": {**SOUND, "pipelines": [{"source": "us", "state": "ok", "links": []}]},
     "no links": {**SOUND, "pipelines": [{"table": "t", "source": "us", "state": "ok"}]},
+    "no time": {name: value for name, value in SOUND.items() if name != "now_us"},
+    "half a ledger": {**SOUND, "ledger": {"us": {"unwritten": 1}}},
     "not a list": {**SOUND, "pipelines": {}},
     "not a map": {**SOUND, "pipelines": ["orders"]},
     "a state of its own": {**SOUND, "state": "splendid"},
@@ -143,6 +148,17 @@ def test_what_is_no_status_is_told_and_not_taken(wrong: str) -> None:
     """Nobody behind has to ask whether a field is there and of what kind it is."""
     assert fault_of(NONSENSE[wrong])
     assert fault_of(SOUND) is None
+
+
+def test_what_a_process_reports_is_sound() -> None:
+    """The shape holds for what the shipping code says, and for what a dashboard makes of it."""
+    stats = PipelineStats(table="orders", source="us", mode="one-way", targets=("eu", "ap"))
+    reported = status(stats.snapshot(1), now_us=1)
+    assert fault_of(reported) is None
+    dashboard = Gathering(names=["here"], clock=VirtualClock())
+    dashboard.note("here", reported)
+    dashboard.note("here", None, "refused")
+    assert fault_of(dashboard.document()) is None
 
 
 def test_a_process_that_answers_nonsense_says_nothing() -> None:
