@@ -4,7 +4,7 @@
 
 The row stands in the control table of every region of the table. Where there is none, the
 configuration holds. It moves by compare-and-set from the region that holds the table, so that two
-operators cannot hand one table to two regions.
+operators cannot hand one table to two regions; holding.py says in what order.
 
 A replicator that was not told (a process in a region that comes back, a machine that was paused)
 still believes its configuration. So what writes into a one-way target looks at the row first, and
@@ -83,8 +83,16 @@ class Handovers:
         except (KeyError, ValueError):
             raise Fatal(f"{self._control.name}: handover#{table} is malformed; mend it") from None
 
-    async def store(self, handover: Handover) -> bool:
-        """Write it down; False where a region that is neither of the two holds the table."""
+    async def store(self, handover: Handover, seen: Handover | None = None) -> bool:
+        """Write it down; False where a region that is neither of the two holds the table.
+
+        `seen`: the newest that any region knew. A row that is older was left behind by it.
+        """
+        condition = "attribute_not_exists(pk) OR #source = :former OR #source = :source"
+        values = {":former": {"S": handover.former}, ":source": {"S": handover.source}}
+        if seen is not None:
+            condition += " OR at_us < :seen"
+            values[":seen"] = {"N": str(seen.at_us)}
         return await self._control.put(
             {
                 **_key(handover.table),
@@ -93,8 +101,8 @@ class Handovers:
                 "at_us": {"N": str(handover.at_us)},
                 "planned": {"BOOL": handover.planned},
             },
-            "attribute_not_exists(pk) OR #source = :former OR #source = :source",
-            {":former": {"S": handover.former}, ":source": {"S": handover.source}},
+            condition,
+            values,
             {"#source": "source"},
         )
 

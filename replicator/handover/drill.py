@@ -11,6 +11,7 @@ from typing import Any
 
 from replicator.errors import ReplicatorError
 from replicator.handover.exposure import Exposure, pending_of
+from replicator.handover.holding import check_holder
 from replicator.handover.plan import Request
 from replicator.handover.scene import Scene, reason
 from replicator.preflight import Check, Level, table_subject
@@ -30,11 +31,23 @@ class Drill:
     async def checks(self) -> list[Check]:
         """Each thing that a failover rests on."""
         found: list[Check] = []
-        for ask in (self._streams, self._exposure, self._note, self._kept, self._equal):
+        asks = (self._holder, self._streams, self._exposure, self._note, self._kept, self._equal)
+        for ask in asks:
             try:
                 found += await ask()
             except (ReplicatorError, TimeoutError, BaseExceptionGroup) as error:
                 found.append(self._check(self.request.source, Level.FAILED, reason(error)))
+        return found
+
+    async def _holder(self) -> list[Check]:
+        """Whether the table is the source's to give away; who does not answer is told."""
+        source, found = self.request.source, []
+
+        def say(text: str) -> None:
+            found.append(self._check(source, Level.WARNING, text))
+
+        if self.changes:
+            await check_holder(self.scene, self.request, say)
         return found
 
     async def _streams(self) -> list[Check]:

@@ -152,10 +152,10 @@ class Scene:
             await self.sleep(READY_POLL_S)
         raise Fatal(f"table {self.table} in {region}: its stream was not ready in time")
 
-    async def store(self, region: str, handover: Handover) -> bool:
+    async def store(self, region: str, handover: Handover, seen: Handover | None) -> bool:
         """Tell a region who the source is now; False where somebody else holds the table."""
         async with asyncio.timeout(ANSWER_WITHIN_S):
-            return await self._handovers(region).store(handover)
+            return await self._handovers(region).store(handover, seen)
 
     async def handover(self, region: str) -> Handover | None:
         """Who a region believes the source to be, None where the configuration holds."""

@@ -7,8 +7,8 @@ drill       say how all of this would go; nothing is changed
 
 No act is taken on a guess: what cannot be proved within the time ends a planned hand-over with
 nothing changed. Each may be run again. Two regions are never both the source of a one-way table:
-active.py says how; and where they were made to write at once, versions make them equal all the
-same. What is said is told line by line while it happens.
+active.py and holding.py say how; and where they were made to write at once, versions make them
+equal all the same. What is said is told line by line while it happens.
 """
 
 from __future__ import annotations
@@ -18,9 +18,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from replicator.errors import Fatal, ReplicatorError, Transient
+from replicator.errors import ReplicatorError, Transient
 from replicator.handover.active import CALL_S_MAX, FENCE_S, Handover
 from replicator.handover.exposure import Exposure, pending_of
+from replicator.handover.holding import check_holder, tell_regions
 from replicator.handover.plan import Kind, Request, members_after
 from replicator.handover.scene import Scene, reason
 from replicator.handover.section import Members
@@ -78,7 +79,8 @@ class Steps:
         """Wait until all is across and equal. Raises: NotProved, and what the ports raise."""
         request, scene = self.request, self.scene
         source, target = request.source, request.target
-        await self._check_holder()
+        if self._moves_holder:
+            await check_holder(scene, request, self._say)
         self._say(f"stop what writes in {source}; waiting up to {request.wait_s:.0f} s")
         sources = [source]
         if request.kind is Kind.BACK and scene.settings.tables[scene.table].source is None:
@@ -99,15 +101,6 @@ class Steps:
         if not all(exposure.none for exposure in outcome.exposures):
             raise NotProved("; ".join(exposure.line for exposure in outcome.exposures))
         self._say(f"nothing of {source} is missing in {target}: exposure 0")
-
-    async def _check_holder(self) -> None:
-        """The table must be the region's that gives it away. Raises: NotProved."""
-        handover = await self.scene.handover(self.request.target)
-        entry = self.scene.settings.tables[self.scene.table]
-        if handover is None or entry.mode is Mode.MULTI_WRITER:
-            return
-        if handover.source not in (self.request.source, self.request.target):
-            raise NotProved(f"{handover.source} holds it; it was handed over to it before")
 
     async def _until_quiet(self, tails: Mapping[str, Tail]) -> None:
         clock, request = self.scene.clock, self.request
@@ -193,10 +186,11 @@ class Steps:
         """Make the target the region that writes. Raises: Fatal where another one holds it."""
         scene, request = self.scene, self.request
         entry = scene.settings.tables[scene.table]
-        if entry.mode is Mode.MULTI_WRITER and not request.one_way:
+        if not self._moves_holder:
             outcome.done = True
             self._say(f"handed over: let its writers write in {request.target}")
             return
+        seen = await check_holder(scene, request, self._say)
         description = await scene.describe(request.target)
         if description.stream_arn is None:
             await scene.turn_stream_on(request.target)
@@ -209,7 +203,7 @@ class Steps:
             tail = await scene.tail(request.target)
             await tail.look()
             await tail.mark_end()
-        await self._tell_regions()
+        await self._tell_regions(seen)
         outcome.done = True
         self._say(f"handed over: let its writers write in {request.target}")
 
@@ -224,7 +218,7 @@ class Steps:
             return True  # out of reach: `doctor` tells when it is back
         return source.view_type is both
 
-    async def _tell_regions(self) -> None:
+    async def _tell_regions(self, seen: Handover | None) -> None:
         scene, request = self.scene, self.request
         handover = Handover(
             table=scene.table,
@@ -233,17 +227,14 @@ class Steps:
             at_us=scene.clock.now_us(),
             planned=request.kind is not Kind.UNPLANNED,
         )
-        if not await scene.store(request.target, handover):
-            raise Fatal(f"table {scene.table}: another region holds it; nothing was changed")
-        for region in scene.members:
-            if region == request.target:
-                continue
-            try:
-                if not await scene.store(region, handover):
-                    self._say(f"{region} believes that another region holds it; run this again")
-            except (ReplicatorError, TimeoutError) as error:
-                self._say(f"{region} could not be told: {reason(error)}; what it sends is refused")
+        await tell_regions(scene, handover, seen, self._say)
         await scene.sleep(self._settled_s())
+
+    @property
+    def _moves_holder(self) -> bool:
+        """Whether the table has one source, before or afterwards."""
+        mode = self.scene.settings.tables[self.scene.table].mode
+        return mode is Mode.ONE_WAY or self.request.one_way
 
     def _settled_s(self) -> float:
         """Until no write of the former source can land any more, and every clock is past them."""
