@@ -72,7 +72,7 @@ class Drill:
     async def _exposure(self) -> list[Check]:
         """What would be lost if the source vanished now."""
         scene, source, target = self.scene, self.request.source, self.request.target
-        tail = await scene.tail(source)
+        tail = await scene.tail(source, (target,))
         await tail.look()
         exposure: Exposure = await scene.exposure(tail, target)
         level = Level.FAILED if exposure.lost else Level.OK
@@ -84,7 +84,8 @@ class Drill:
         pending = pending_of(self.statuses, scene.table, source, target)
         noted = await scene.noted_exposure(source, target, pending)
         if noted.seconds is None or noted.seconds > NOTED_AGE_S_MAX:
-            text = f"does not know how far {source} is across; is `replicator run` running?"
+            text = f"does not know how far {source} is across: under Lambda it never does; "
+            text += "is `replicator run` running?"
             return [self._check(target, Level.WARNING, text)]
         text = f"knows that all of {source} was across {noted.seconds:.1f} s ago"
         return [self._check(target, Level.OK, text)]
@@ -107,7 +108,7 @@ class Drill:
         stats = await self.scene.compare()
         items = max(stats.items.values(), default=0)
         if stats.standing:
-            tail = await self.scene.tail(self.request.source)
+            tail = await self.scene.tail(self.request.source, (self.request.target,))
             await tail.look()
             keys = (await self.scene.exposure(tail, self.request.target)).keys or 0
             text = f"{stats.standing} of {items:,} items differ"

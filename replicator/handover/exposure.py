@@ -78,26 +78,18 @@ class Exposure:
         return f"{where}: not yet across: {text}{lost}"
 
 
-async def read_exposure(tail: Tail, target: str, table: Table, now_us: int) -> Exposure:
-    """What the target lacks of what a tail holds, once it has looked."""
-    by_key: dict[str, list[Write]] = {}
-    for write in tail.outstanding:
-        by_key.setdefault(write.key.id, []).append(write)
-    keys = [writes[-1].key for writes in by_key.values()]
-    missing: list[Write] = []
-    for start in range(0, len(keys), READ_BATCH_MAX):
-        batch = keys[start : start + READ_BATCH_MAX]
-        items = await table.get(batch) if start < KEYS_MAX else [None] * len(batch)
-        for key, item in zip(batch, items, strict=True):
-            looked = start < KEYS_MAX
-            missing += _not_in(by_key[key.id], item) if looked else by_key[key.id]
+async def read_exposure(
+    tail: Tail, target: str, table: Table, now_us: int, home: Table | None = None
+) -> Exposure:
+    """What the target lacks of what a tail holds, once it has looked. `home`: see `not_in`."""
+    missing = await not_in(table, tail.outstanding, home)
     left = {write.key.id: write.key for write in missing}
     oldest_us = min((write.created_us for write in missing), default=None)
     return Exposure(
         table=tail.table,
         source=tail.source,
         target=target,
-        basis="read from the stream",
+        basis="read from the stream" if home is None else "stream and items compared",
         seconds=0.0 if oldest_us is None else max(0.0, (now_us - oldest_us) / 1e6),
         records=len(missing),
         keys=len(left),
@@ -107,12 +99,40 @@ async def read_exposure(tail: Tail, target: str, table: Table, now_us: int) -> E
     )
 
 
+async def not_in(table: Table, writes: Sequence[Write], home: Table | None) -> list[Write]:
+    """The writes that a target lacks.
+
+    `home`: the source's table, where nobody tells what of its stream is settled. Then what is the
+    same there and in the target is across, whoever wrote last; and all keys are looked for.
+    """
+    by_key: dict[str, list[Write]] = {}
+    for write in writes:
+        by_key.setdefault(write.key.id, []).append(write)
+    keys = [of_key[-1].key for of_key in by_key.values()]
+    missing: list[Write] = []
+    for start in range(0, len(keys), READ_BATCH_MAX):
+        batch = keys[start : start + READ_BATCH_MAX]
+        if home is None and start >= KEYS_MAX:
+            missing += [write for key in batch for write in by_key[key.id]]
+            continue
+        own = None if home is None else await home.get(batch)
+        items = await table.get(batch)
+        for place, (key, item) in enumerate(zip(batch, items, strict=True)):
+            if own is None or _content(own[place]) != _content(item):
+                missing += _not_in(by_key[key.id], item)
+    return missing
+
+
+def _content(item: Item | None) -> bytes | None:
+    return None if item is None else digest(item.image)
+
+
 def _not_in(writes: Sequence[Write], item: Item | None) -> list[Write]:
     """The writes of one key that came after what the target holds of them; all, if it holds none.
 
     A record that lacks its image cannot be told from another: then all of them are left.
     """
-    held = None if item is None else digest(item.image)
+    held = _content(item)
     for index in range(len(writes) - 1, -1, -1):
         write = writes[index]
         there = held is None if write.gone else write.content is not None and write.content == held

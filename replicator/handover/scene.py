@@ -7,7 +7,7 @@ the ports raise; whoever asks decides whether to ask again.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -15,8 +15,8 @@ from replicator.compose import stores
 from replicator.errors import Fatal, ReplicatorError
 from replicator.handover.across import Across
 from replicator.handover.active import Handover, Handovers
-from replicator.handover.exposure import Exposure, noted_exposure, read_exposure
-from replicator.handover.tail import Tail
+from replicator.handover.exposure import Exposure, not_in, noted_exposure, read_exposure
+from replicator.handover.tail import Tail, Write
 from replicator.ports import Api, Clock, Sleep
 from replicator.preflight import ANSWER_WITHIN_S
 from replicator.records import TableDescription, ViewType
@@ -57,8 +57,10 @@ class Scene:
         except TimeoutError:
             raise Fatal(f"region {region}: no answer within {ANSWER_WITHIN_S:.0f} s") from None
 
-    async def tail(self, source: str) -> Tail:
+    async def tail(self, source: str, targets: Sequence[str]) -> Tail:
         """The end of the table's stream in a region, not looked at yet.
+
+        `targets`: those that must have a write before it is forgotten, where nothing else tells.
 
         Raises: Fatal where there is no stream.
         """
@@ -66,19 +68,29 @@ class Scene:
         if description.stream_arn is None:
             raise Fatal(f"table {self.table} in {source} has no stream; run `replicator setup`")
         entry = self.settings.tables[self.table]
+        names = tuple(description.key_schema)
+        home = self._table(source, names)
+        tables = [self._table(target, names) for target in targets]
+
+        async def not_across(writes: Sequence[Write]) -> list[Write]:
+            lacking = {id(w) for table in tables for w in await not_in(table, writes, home)}
+            return [write for write in writes if id(write) in lacking]
+
         return Tail(
             table=self.table,
             source=source,
             arn=description.stream_arn,
             stream=DynamoStream(api=self.apis[source], arn=description.stream_arn),
             checkpoints=stores(self.settings, self.apis[source], clock=self.clock).checkpoints,
+            not_across=not_across,
             transformer=Transformer(
                 home=source,
                 mode=entry.mode,
                 marker=entry.marker,
-                key_of=partial(key_of, key_names=tuple(description.key_schema)),
+                key_of=partial(key_of, key_names=names),
                 ttl_deletes=entry.ttl_deletes,
                 future_bound_us=int(self.settings.future_bound_s * 1e6),
+                view=entry.view,
             ),
             clock=self.clock,
             sleep=self.sleep,
@@ -86,15 +98,19 @@ class Scene:
 
     async def exposure(self, tail: Tail, target: str) -> Exposure:
         """What a target lacks of what a tail holds."""
-        description = await self.describe(target)
-        table = DynamoTable(
-            api=self.apis[target],
-            name=self.settings.table_name(self.table, target),
+        names = tuple((await self.describe(target)).key_schema)
+        home = self._table(tail.source, names) if tail.mapped else None
+        table = self._table(target, names)
+        return await read_exposure(tail, target, table, self.clock.now_us(), home)
+
+    def _table(self, region: str, key_names: tuple[str, ...]) -> DynamoTable:
+        return DynamoTable(
+            api=self.apis[region],
+            name=self.settings.table_name(self.table, region),
             marker=self.settings.tables[self.table].marker,
-            key_names=tuple(description.key_schema),
+            key_names=key_names,
             sleep=self.sleep,
         )
-        return await read_exposure(tail, target, table, self.clock.now_us())
 
     async def noted_us(self, source: str, target: str) -> int | None:
         """Until when all writes of a source had arrived, as the target was told last."""

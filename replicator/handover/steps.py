@@ -85,7 +85,8 @@ class Steps:
         sources = [source]
         if request.kind is Kind.BACK and scene.settings.tables[scene.table].source is None:
             sources.append(target)
-        tails = {region: await scene.tail(region) for region in sources}
+        targets_of = scene.settings.tables[scene.table].targets_of
+        tails = {region: await scene.tail(region, targets_of(region)) for region in sources}
         await self._until_quiet(tails)
         for region in sources:
             await self._check_kept(region)
@@ -104,6 +105,7 @@ class Steps:
 
     async def _until_quiet(self, tails: Mapping[str, Tail]) -> None:
         clock, request = self.scene.clock, self.request
+        await self._look(tails)  # where a mapping reads, all that a stream holds: not our waiting
         begun_s = quiet_s = told_s = clock.monotonic_s()
         source, seen = tails[request.source], -1
         while True:
@@ -121,7 +123,7 @@ class Steps:
             if now_s - begun_s > request.wait_s:
                 raise NotProved(
                     f"not quiet and drained within {request.wait_s:.0f} s: {text}; "
-                    "stop the writers, and see that `replicator run` is running"
+                    "stop the writers, and see that `replicator run` or the mapping is at work"
                 )
             if now_s - told_s > TELL_EVERY_S:
                 told_s = now_s
@@ -169,7 +171,7 @@ class Steps:
         """Say what is not across. Raises nothing that concerns the source: it may be gone."""
         scene, source, target = self.scene, self.request.source, self.request.target
         try:
-            tail = await scene.tail(source)
+            tail = await scene.tail(source, (target,))
             await tail.look()
         except (ReplicatorError, TimeoutError) as error:
             self._say(f"{source} cannot be read: {reason(error)}")
@@ -200,7 +202,7 @@ class Steps:
             entry, request, mergeable=await self._mergeable(description)
         )
         if request.kind is not Kind.UNPLANNED and entry.mode is Mode.ONE_WAY:
-            tail = await scene.tail(request.target)
+            tail = await scene.tail(request.target, ())
             await tail.look()
             await tail.mark_end()
         await self._tell_regions(seen)

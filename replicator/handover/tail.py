@@ -4,6 +4,11 @@ A second reader beside the running one. It stores nothing, so it disturbs nobody
 again and again: each look reads on from where the last one ended, and forgets what has been
 checkpointed since. Only writes of the region's own application count; echoes are nobody's loss.
 
+An event source mapping keeps its checkpoints to itself. Where no process was ever there to write
+down what it reads (`mapped`), all that the stream holds is read, and forgotten is what `not_across`
+finds in the targets. What the stream no longer holds is no loss then: what a mapping gives up is a
+gap, which whoever hands over asks for.
+
 Of an item it keeps its key and a digest. What the stream no longer holds is told as `lost`.
 
 A page without records does not end a shard (AWS may return some of them in a row), so the end is
@@ -12,14 +17,23 @@ believed after EMPTY_PAGES of them. This module must not know what the targets h
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import TypeAlias
 
 from conflict.content import digest
 from conflict.operations import Image, Key
 from replicator.errors import IteratorExpired, Keyless, Poison, ShardGone, Transient, Trimmed
 from replicator.ports import Checkpoints, Clock, Sleep, StreamSource
-from replicator.records import After, Checkpoint, Finished, Page, Record, TrimHorizon
+from replicator.records import (
+    WHOLE_STREAM,
+    After,
+    Checkpoint,
+    Finished,
+    Page,
+    Record,
+    TrimHorizon,
+)
 from replicator.transformer import Transformer
 
 EMPTY_PAGES = 3
@@ -29,6 +43,9 @@ PAGE_RECORDS = 1000
 EMPTY_WAIT_S = 0.05
 MISSES_MAX = 3
 """Iterators in a row that were of no use, for one shard and look."""
+
+COMPARE_RECORDS = 10_000
+"""Of a mapped stream, before they are compared: a day's writes must not stand in memory."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,6 +59,10 @@ class Write:
     created_us: int
     content: bytes | None
     gone: bool
+
+
+NotAcross: TypeAlias = Callable[[Sequence[Write]], Awaitable[list[Write]]]
+"""Which of some writes are not in every target."""
 
 
 @dataclass(slots=True)
@@ -60,6 +81,7 @@ class Tail:
     arn: str
     stream: StreamSource
     checkpoints: Checkpoints
+    not_across: NotAcross
     transformer: Transformer
     clock: Clock
     sleep: Sleep
@@ -69,6 +91,9 @@ class Tail:
     """Records that say nothing; the replicator parks such."""
     writes_seen: int = 0
     last_write_us: int | None = None
+    mapped: bool = False
+    """Whether no process reads the stream, as far as its checkpoints tell; known after a look."""
+    _uncompared: int = 0
     _shards: dict[str, _Shard] = field(default_factory=dict)
     _outstanding: dict[str, list[Write]] = field(default_factory=dict)
 
@@ -88,6 +113,8 @@ class Tail:
         for name in list(self._shards):
             await self._read(name)
         self._forget(await self._stored())
+        if self.mapped:
+            await self._compare()
 
     async def mark_end(self) -> None:
         """Store the present end of every shard as settled: reading starts there from now on."""
@@ -107,6 +134,10 @@ class Tail:
 
     async def _stored(self) -> dict[str, After | Finished]:
         stored = await self.checkpoints.load(self.table, self.source)
+        # A process names the stream before it reads; `mark_end` stores shards alone.
+        self.mapped = all(checkpoint.shard != WHOLE_STREAM for checkpoint in stored)
+        if self.mapped:
+            return {}
         present = {c.shard: c.position for c in stored if c.stream_arn == self.arn}
         if stored and not present:
             self.lost = "the table's stream was re-created"
@@ -128,6 +159,8 @@ class Tail:
                     )
                 continue
             self._take(name, page.records)
+            if self.mapped and self._uncompared >= COMPARE_RECORDS:
+                await self._compare()
             if page.records:
                 shard.position = After(page.records[-1].sequence)
                 empty = 0
@@ -146,11 +179,12 @@ class Tail:
         except IteratorExpired:
             shard.iterator = None
         except Trimmed:
-            if isinstance(shard.position, After):
+            if isinstance(shard.position, After) and not self.mapped:
                 self.lost = "the stream no longer holds what was due"
             shard.position, shard.iterator = TrimHorizon(), None
         except ShardGone:
-            self.lost = "the stream no longer knows a shard that was due"
+            if not self.mapped:
+                self.lost = "the stream no longer knows a shard that was due"
             shard.ended = True
         return None
 
@@ -177,6 +211,14 @@ class Tail:
                 gone=nature.is_local_delete,
             )
             self._outstanding.setdefault(name, []).append(write)
+            self._uncompared += 1
+
+    async def _compare(self) -> None:
+        left = await self.not_across(self.outstanding)
+        self._outstanding = {}
+        for write in left:
+            self._outstanding.setdefault(write.shard, []).append(write)
+        self._uncompared = 0
 
     def _forget(self, stored: dict[str, After | Finished]) -> None:
         for name, position in stored.items():

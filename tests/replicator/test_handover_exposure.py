@@ -11,9 +11,16 @@ from random import Random
 import pytest
 
 from conflict.operations import Image, Item, Key
-from replicator.handover.exposure import Exposure, noted_exposure, pending_of, read_exposure
-from replicator.handover.tail import Tail
+from replicator.handover.exposure import (
+    Exposure,
+    not_in,
+    noted_exposure,
+    pending_of,
+    read_exposure,
+)
+from replicator.handover.tail import COMPARE_RECORDS, NotAcross, Tail, Write
 from replicator.records import (
+    WHOLE_STREAM,
     After,
     Checkpoint,
     EventName,
@@ -70,6 +77,15 @@ class Stream:
         return Page(records=tuple(found), next_iterator=f"{shard} {last}")
 
 
+class Paged(Stream):
+    """A stream in pages as large as they are asked for; its sequence numbers have no holes."""
+
+    async def records(self, iterator: str, limit: int) -> Page:
+        shard, after = iterator.split()
+        found = self.shards[shard][int(after) : int(after) + limit]
+        return Page(records=tuple(found), next_iterator=f"{shard} {int(after) + len(found)}")
+
+
 @dataclass
 class Positions:
     """Checkpoints in memory."""
@@ -121,7 +137,17 @@ def checkpoint(shard: str, sequence: int, arn: str = ARN) -> Checkpoint:
     )
 
 
-def a_tail(stream: Stream, positions: Positions) -> Tail:
+def of_a_process(*checkpoints: Checkpoint, arn: str = ARN) -> Positions:
+    """What a process has stored: first of all, which stream it reads."""
+    return Positions([checkpoint(WHOLE_STREAM, 0, arn), *checkpoints])
+
+
+async def none_across(writes: Sequence[Write]) -> list[Write]:
+    """Nothing has arrived anywhere."""
+    return list(writes)
+
+
+def a_tail(stream: Stream, positions: Positions, not_across: NotAcross = none_across) -> Tail:
     """The tail of a one-way table's stream."""
     return Tail(
         table="t",
@@ -129,6 +155,7 @@ def a_tail(stream: Stream, positions: Positions) -> Tail:
         arn=ARN,
         stream=stream,
         checkpoints=positions,
+        not_across=not_across,
         transformer=Transformer(
             home="here",
             mode=Mode.ONE_WAY,
@@ -157,7 +184,7 @@ def test_what_arrived_and_only_awaits_its_checkpoint_does_not_count() -> None:
     writes += [record(6, "b", "1"), record(7, "c", None), record(8, "d", None)]
     found = exposure(
         Stream({"s": writes}),
-        Positions([checkpoint("s", 2)]),
+        of_a_process(checkpoint("s", 2)),
         {"a": image("a", "3"), "b": image("b", "1"), "d": image("d", "before")},
     )
     assert (found.records, found.keys) == (3, 2)
@@ -168,7 +195,7 @@ def test_what_arrived_and_only_awaits_its_checkpoint_does_not_count() -> None:
 
 def test_nothing_missing_is_known_to_be_nothing() -> None:
     """All is checkpointed: zero, and not unknown."""
-    found = exposure(Stream({"s": [record(1, "a", "1")]}), Positions([checkpoint("s", 1)]), {})
+    found = exposure(Stream({"s": [record(1, "a", "1")]}), of_a_process(checkpoint("s", 1)), {})
     assert found.none
     assert (found.seconds, found.records, found.keys) == (0.0, 0, 0)
     assert "nothing" in found.line
@@ -176,7 +203,7 @@ def test_nothing_missing_is_known_to_be_nothing() -> None:
 
 def test_a_stream_made_anew_is_a_loss() -> None:
     """Positions of another stream tell nothing of this one: it is never called nothing."""
-    found = exposure(Stream({"s": []}), Positions([checkpoint("s", 1, arn="other")]), {})
+    found = exposure(Stream({"s": []}), of_a_process(arn="other"), {})
     assert found.lost
     assert not found.none
 
@@ -186,7 +213,7 @@ def test_looks_read_on_and_forget_what_is_settled() -> None:
 
     async def looks() -> None:
         rng = Random(1)
-        stream, positions = Stream({"s": [], "u": []}), Positions()
+        stream, positions = Stream({"s": [], "u": []}), of_a_process()
         tail = a_tail(stream, positions)
         for count in range(1, 20):
             shard = rng.choice(("s", "u"))
@@ -212,6 +239,69 @@ def test_the_end_that_is_marked_is_where_reading_starts() -> None:
         assert positions.stored == [checkpoint("s", 3)]
 
     asyncio.run(marked())
+
+
+def compared(home: dict[str, Image], *targets: dict[str, Image]) -> NotAcross:
+    """As a scene compares what a mapping's stream holds: by the items themselves."""
+
+    async def not_across(writes: Sequence[Write]) -> list[Write]:
+        lacking: set[int] = set()
+        for target in targets:
+            found = await not_in(Target(target), writes, Target(home))  # type: ignore[arg-type]
+            lacking |= {write.sequence for write in found}
+        return [write for write in writes if write.sequence in lacking]
+
+    return not_across
+
+
+def test_where_a_mapping_reads_what_is_in_every_target_is_across() -> None:
+    """No checkpoint is stored but, maybe, where reading was told to start: neither keeps a write on
+    its way. Overwritten by another region, or deleted, it is across as well; what one of the
+    targets lacks is not."""
+    writes = [record(1, "a", "1"), record(2, "b", "1"), record(3, "c", None), record(4, "d", "1")]
+    home = {"a": image("a", "1"), "b": image("b", "of another"), "d": image("d", "1")}
+    near, far = dict(home), {**home, "d": image("d", "0")}
+
+    async def looked(*targets: dict[str, Image]) -> list[int]:
+        positions = Positions([checkpoint("s", 2)])
+        tail = a_tail(Stream({"s": writes}), positions, compared(home, *targets))
+        await tail.look()
+        assert tail.mapped
+        assert tail.writes_seen == len(writes)
+        return [write.sequence for write in tail.outstanding]
+
+    assert asyncio.run(looked(near)) == []
+    assert asyncio.run(looked(near, far)) == [4]
+
+
+def test_what_a_mapped_stream_no_longer_holds_is_no_loss() -> None:
+    """Positions of an older stream were stored by a hand-over; nobody has read by them."""
+    found = exposure(Stream({"s": []}), Positions([checkpoint("s", 1, arn="other")]), {})
+    assert found.none
+
+
+def test_a_day_of_a_mapped_stream_is_compared_in_parts() -> None:
+    """So that it does not stand in memory; what is not across is kept from part to part."""
+    count = 2 * COMPARE_RECORDS + 5
+    writes = [record(n, f"k{n}", "1") for n in range(1, count + 1)]
+    home = {f"k{n}": image(f"k{n}", "1") for n in range(1, count + 1)}
+    target = {name: item for name, item in home.items() if name != "k7"}
+    most = 0
+
+    async def look() -> list[int]:
+        inner = compared(home, target)
+
+        async def not_across(some: Sequence[Write]) -> list[Write]:
+            nonlocal most
+            most = max(most, len(some))
+            return await inner(some)
+
+        tail = a_tail(Paged({"s": writes}), Positions(), not_across)
+        await tail.look()
+        return [write.sequence for write in tail.outstanding]
+
+    assert asyncio.run(look()) == [7]
+    assert most < COMPARE_RECORDS + 2_000
 
 
 def test_the_unknown_is_never_zero() -> None:
