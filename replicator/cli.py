@@ -74,7 +74,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     _add_init(_add(commands, "init", "write a starter configuration"))
     _add_setup(_add(commands, "setup", "make control tables, and streams where none is on"))
-    _add_json(_add(commands, "doctor", "check the regions and tell what to mend"))
+    _add_doctor(_add(commands, "doctor", "check the regions and tell what to mend"))
     _add_run(_add(commands, "run", "replicate until SIGTERM, which drains"))
     _add_verify(_add(commands, "verify", "compare a table's regions, and repair what differs"))
     _add_backfill(_add(commands, "backfill", "bring what stands in one region to the others"))
@@ -134,6 +134,14 @@ def _add_init(parser: argparse.ArgumentParser) -> None:
 
 def _add_setup(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--dry-run", action="store_true", help="only say what would be done")
+    _add_json(parser)
+
+
+def _add_doctor(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--source", action="append", metavar="REGION",
+        help="try what the service of this region needs; may be repeated; all if left out",
+    )  # fmt: skip
     _add_json(parser)
 
 

@@ -79,14 +79,15 @@ def setup(parsed: argparse.Namespace) -> int:
 def doctor(parsed: argparse.Namespace) -> int:
     """Check the regions."""
     settings = _settings(parsed)
-    checks = _examine(settings, settings.sources)
+    sources = _sources(parsed.source, settings)
+    checks = _examine(settings, sources)
     if not failed(checks):
-        checks += _diagnose(settings)
+        checks += _diagnose(settings, sources)
     _print_checks(checks, as_json=parsed.json)
     return NOT_WELL if failed(checks) else DONE
 
 
-def _diagnose(settings: Settings) -> list[Check]:
+def _diagnose(settings: Settings, sources: frozenset[str]) -> list[Check]:
     """The further checks, of regions that passed the first."""
     from replicator.doctor import Doctor  # noqa: PLC0415
     from replicator.endpoint_clock import endpoint_time_s  # noqa: PLC0415
@@ -109,13 +110,13 @@ def _diagnose(settings: Settings) -> list[Check]:
         connect = cache(opening)
         doctor = Doctor(
             settings=settings,
+            sources=sources,
             connect=connect,
             clock=SystemClock(),
             date_of=date_of,
             mappings_of=mappings_of,
         )
-        members = dict.fromkeys(r for table in settings.tables.values() for r in table.members)
-        return asyncio.run(doctor.examine(tuple(members)))
+        return asyncio.run(doctor.examine())
 
 
 def run(parsed: argparse.Namespace) -> int:

@@ -2,10 +2,12 @@
 
 Permissions are found out by trying. A write is tried under a condition that can never hold, so that
 it changes nothing and makes no stream record; what refuses it on other grounds than the condition
-is the answer. They are the permissions of whoever runs the doctor: run it as the service.
+is the answer. They are the permissions of whoever runs the doctor: run it as the service, with the
+source that the service reads (`sources`), since it may read no other region's stream.
 
 Then how far reading lies behind what a stream holds, what is lost, whether a source was handed
-over, how the machine's clock stands to the regions', and how event source mappings are set. Each
+over, what is in quarantine, how the machine's clock stands to the regions', and how event source
+mappings are set. Each
 failure says what to do. Nothing here changes anything, and each region is waited for a few seconds
 only.
 
@@ -15,8 +17,10 @@ This module must not know how a region is reached, nor how a result is shown.
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeAlias
 
 from replicator.control import CONTROL_KEY_SCHEMA, ControlCheckpoints
@@ -32,20 +36,14 @@ from replicator.preflight import (
     remedy,
     table_subject,
 )
+from replicator.reading import Reading, mapping_checks
 from replicator.records import Mode
 from replicator.settings import Settings, TableSettings
 from replicator.table import describe_table
-from replicator.waiting import Gaps
+from replicator.waiting import Gaps, Quarantine
 
-HOUR_S = 3_600
-RETENTION_H = 24
-READ_AGE_WARNING_S, READ_AGE_FAILED_S = 4 * HOUR_S, 20 * HOUR_S
 SKEW_WARNING_S = 2.0
 """An HTTP date has whole seconds. Source: RFC 9110, section 5.6.7."""
-
-PARTIAL = "ReportBatchItemFailures"
-AGE_S_LEAST = 82_800
-"""An hour before a stream forgets; sooner than that is giving up."""
 
 NEVER = "attribute_exists(#k) AND attribute_not_exists(#k)"
 _VALUES: Mapping[str, object] = {"S": "_replicator_doctor", "N": "0", "B": b"_replicator_doctor"}
@@ -58,31 +56,39 @@ MappingsOf: TypeAlias = Callable[[str, str], Sequence[Mapping[str, Any]]]
 
 Try: TypeAlias = tuple[str, Mapping[str, Any]]
 
+Readings: TypeAlias = Mapping[tuple[str, str], Reading | str]
+"""By table and source region; a text says why it could not be found out."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Doctor:
-    """The further checks of a configuration's regions."""
+    """The further checks of a configuration's regions. `sources`: whose services are meant."""
 
     settings: Settings
+    sources: frozenset[str]
     connect: Connect
     clock: Clock
     date_of: DateOf
     mappings_of: MappingsOf
 
-    async def examine(self, regions: Sequence[str]) -> list[Check]:
-        """Look at these regions, all at once."""
-        found = await asyncio.gather(*map(self._region, regions))
+    async def examine(self, regions: Sequence[str] | None = None) -> list[Check]:
+        """Look at these regions, all at once; at all that the tables have if they are left out."""
+        read = [table for table in self.settings.tables.values() if self._read(table)]
+        members = dict.fromkeys(region for table in read for region in table.members)
+        meant = members if regions is None else regions
+        readings = await self._readings()
+        found = await asyncio.gather(*(self._region(region, readings) for region in meant))
         return [check for checks in found for check in checks]
 
-    async def _region(self, region: str) -> list[Check]:
+    async def _region(self, region: str, readings: Readings) -> list[Check]:
         checks: list[Check] = []
         looks: list[Callable[[str], Awaitable[list[Check]]]] = [
             self._skew,
-            self._permissions,
+            partial(self._permissions, readings),
             self._handed_over,
             self._lost,
-            self._read_age,
-            self._mappings,
+            self._parked,
+            partial(self._reading, readings),
         ]
         for look in looks:
             try:
@@ -97,8 +103,18 @@ class Doctor:
 
     def _tables(self, region: str) -> Iterator[tuple[str, TableSettings]]:
         for name, table in self.settings.tables.items():
-            if region in table.members:
+            if region in table.members and self._read(table):
                 yield name, table
+
+    def _sourced(self, region: str) -> Iterator[tuple[str, TableSettings, str]]:
+        """The tables that are read in a region, and how the stream of each is called in a line."""
+        for name, table in self._tables(region):
+            if region in self._read(table):
+                yield name, table, f"{table_subject(self.settings, name, region)}, stream"
+
+    def _read(self, table: TableSettings) -> list[str]:
+        """The regions in which a table is read by the services that are meant."""
+        return [source for source in table.sources if source in self.sources]
 
     # --- the clock ----------------------------------------------------------------------------
 
@@ -124,7 +140,8 @@ class Doctor:
 
     # --- permissions --------------------------------------------------------------------------
 
-    async def _permissions(self, region: str) -> list[Check]:
+    async def _permissions(self, readings: Readings, region: str) -> list[Check]:
+        """A process compares tables to mend them; a function that a mapping invokes scans none."""
         api = self.connect(region)
         control = self.settings.control_table
         keys = {name: kind for name, (_, kind) in CONTROL_KEY_SCHEMA.items()}
@@ -135,8 +152,6 @@ class Doctor:
             description = await describe_table(api, physical)
             keys = {key: kind for key, (_, kind) in description.key_schema.items()}
             tries = _reads(physical, keys)
-            if self.settings.mending.enabled:
-                tries.append(("Scan", {"TableName": physical, "Limit": 1}))
             if region != table.source:
                 tries += [
                     one
@@ -144,8 +159,16 @@ class Doctor:
                     if table.mode is Mode.MULTI_WRITER or one[0] != "UpdateItem"
                 ]
             subject = table_subject(self.settings, name, region)
+            read = [readings[name, source] for source in self._read(table)]
+            known = [one for one in read if isinstance(one, Reading)]
+            mapped = known == read and all(one.mapped for one in known)
+            scan = ("Scan", {"TableName": physical, "Limit": 1})
+            if self.settings.mending.enabled and any(one.by_process for one in known):
+                tries.append(scan)
+            elif self.settings.mending.enabled and not mapped:
+                found.append(await _perhaps_allowed(api, subject, scan))
             found.append(await _allowed(api, subject, tries))
-            if region in table.sources and description.stream_arn is not None:
+            if region in self._read(table) and description.stream_arn is not None:
                 found.append(await _stream_allowed(api, subject, description.stream_arn))
         return found
 
@@ -171,91 +194,82 @@ class Doctor:
         """Records that are known to be lost, until a repair has closed the gap."""
         gaps = Gaps(api=self.connect(region), control_table=self.settings.control_table)
         found = []
-        for name, table in self._tables(region):
-            if region in table.sources:
-                subject = f"{table_subject(self.settings, name, region)}, stream"
-                for gap in await gaps.load(name, region):
-                    text = f"records are lost ({gap.reason}); see runbooks/stream-trimmed.md"
-                    found.append(_failed(subject, text))
+        for name, _, subject in self._sourced(region):
+            for gap in await gaps.load(name, region):
+                text = f"records are lost ({gap.reason}); see runbooks/stream-trimmed.md"
+                found.append(_failed(subject, text))
         return found
 
-    async def _read_age(self, region: str) -> list[Check]:
-        """How far reading is behind, against the 24 hours that a stream holds."""
-        checkpoints = ControlCheckpoints(
-            api=self.connect(region), control_table=self.settings.control_table, clock=self.clock
-        )
+    async def _parked(self, region: str) -> list[Check]:
+        """Changes of a region that another has refused."""
+        rows = Quarantine(api=self.connect(region), control_table=self.settings.control_table)
         found = []
-        for name, table in self._tables(region):
-            if region not in table.sources:
-                continue
-            read_us = await checkpoints.last_read(name, region)
-            subject = f"{table_subject(self.settings, name, region)}, stream"
-            if read_us is None:
-                text = "was never read to its end; start `replicator run`, then look again"
+        for name, _, _ in self._sourced(region):
+            parked = Counter(n.target for n in await rows.notes(name) if n.source == region)
+            subject = table_subject(self.settings, name, region)
+            for target, count in parked.items():
+                text = f"{count:,} changes for {target} are in quarantine"
+                text += "; see runbooks/poison-record.md"
                 found.append(Check(subject=subject, level=Level.WARNING, text=text))
-                continue
-            found.append(_of_age(subject, (self.clock.now_us() - read_us) / 1e6))
         return found
 
-    # --- event source mappings ----------------------------------------------------------------
+    # --- who reads, and how far ---------------------------------------------------------------
 
-    async def _mappings(self, region: str) -> list[Check]:
-        api, found = self.connect(region), []
-        for name, table in self._tables(region):
-            if region not in table.sources:
+    async def _readings(self) -> Readings:
+        places = [
+            (name, source)
+            for name, table in self.settings.tables.items()
+            for source in self._read(table)
+        ]
+        found = await asyncio.gather(*(self._reading_of(*place) for place in places))
+        return dict(zip(places, found, strict=True))
+
+    async def _reading_of(self, name: str, source: str) -> Reading | str:
+        api = self.connect(source)
+        control = self.settings.control_table
+        checkpoints = ControlCheckpoints(api=api, control_table=control, clock=self.clock)
+        try:
+            async with asyncio.timeout(ANSWER_WITHIN_S):
+                description = await describe_table(api, self.settings.table_name(name, source))
+                read_us = await checkpoints.last_read(name, source)
+        except ReplicatorError as error:
+            return f"{error}; {remedy(error)}"
+        except TimeoutError:
+            return "no answer; check the network"
+        age_s = None if read_us is None else (self.clock.now_us() - read_us) / 1e6
+        if description.stream_arn is None:
+            return Reading(mappings=(), age_s=age_s)
+        trouble = "no answer"
+        try:
+            async with asyncio.timeout(ANSWER_WITHIN_S):
+                ask = partial(self.mappings_of, source, description.stream_arn)
+                return Reading(mappings=await asyncio.to_thread(ask), age_s=age_s)
+        except TimeoutError:
+            pass
+        except ReplicatorError as error:
+            trouble = f"{error}; {remedy(error)}"
+        # An emulator's endpoint may serve no Lambda, and then there is no mapping.
+        emulated = self.settings.regions[source].endpoint_url is not None
+        return Reading(mappings=() if emulated else None, age_s=age_s, trouble=trouble)
+
+    async def _reading(self, readings: Readings, region: str) -> list[Check]:
+        """How far reading is behind, and how the mappings are set, if there are any."""
+        found = []
+        for name, _, subject in self._sourced(region):
+            reading = readings[name, region]
+            if isinstance(reading, str):
+                text = f"who reads it, and how far, could not be found out: {reading}"
+                found.append(_failed(subject, text))
                 continue
-            description = await describe_table(api, self.settings.table_name(name, region))
-            if description.stream_arn is None:
-                continue
-            subject = f"{table_subject(self.settings, name, region)}, event source mapping"
-            try:
-                told = await asyncio.to_thread(self.mappings_of, region, description.stream_arn)
-            except ReplicatorError as error:
-                found.append(self._not_looked_at(region, subject, error))
-                continue
-            for mapping in told:
-                found += _of_mapping(subject, mapping) or [_ok(subject, "is set as it should be")]
+            found.append(reading.check(subject))
+            mapping = f"{table_subject(self.settings, name, region)}, event source mapping"
+            for one in reading.mappings or ():
+                found += mapping_checks(mapping, one)
+            if reading.mappings is None:
+                text = "cannot be looked at, which matters under Lambda only: "
+                text += reading.trouble
+                found.append(Check(subject=mapping, level=Level.WARNING, text=text))
         return found
-
-    def _not_looked_at(self, region: str, subject: str, error: ReplicatorError) -> Check:
-        """It matters under Lambda only, and an emulator's endpoint may have none."""
-        if self.settings.regions[region].endpoint_url is not None:
-            return _ok(subject, "not looked at: its endpoint serves no Lambda")
-        text = f"cannot be looked at, which matters under Lambda only: {error}"
-        return Check(subject=subject, level=Level.WARNING, text=text)
-
-
-def _of_age(subject: str, age_s: float) -> Check:
-    text = f"all was read {age_s:,.0f} s ago"
-    if age_s < READ_AGE_WARNING_S:
-        return _ok(subject, text)
-    text = f"was read to its end {age_s / HOUR_S:.1f} h ago, and a stream holds {RETENTION_H} h"
-    if age_s < READ_AGE_FAILED_S:
-        text += "; see runbooks/lag-high.md"
-        return Check(subject=subject, level=Level.WARNING, text=text)
-    return _failed(subject, f"{text}; see runbooks/stream-trimmed.md")
-
-
-def _of_mapping(subject: str, mapping: Mapping[str, Any]) -> list[Check]:
-    """What is wrong with one mapping."""
-    found = []
-    if PARTIAL not in (mapping.get("FunctionResponseTypes") or ()):
-        text = f"has no partial batch responses; set FunctionResponseTypes to {PARTIAL}"
-        found.append(_failed(subject, text))
-    if mapping.get("State") not in ("Enabled", "Enabling", "Creating", "Updating"):
-        text = f"is {mapping.get('State')}; enable it, or the stream is not read"
-        found.append(_failed(subject, text))
-    for name, least in (("MaximumRetryAttempts", None), ("MaximumRecordAgeInSeconds", AGE_S_LEAST)):
-        value = mapping.get(name, -1)
-        if value not in (None, -1) and (least is None or value < least):
-            good = "-1" if least is None else f"-1, or at least {least}"
-            text = f"gives batches up ({name} is {value}); set it to {good}"
-            found.append(Check(subject=subject, level=Level.WARNING, text=text))
-    destination = (mapping.get("DestinationConfig") or {}).get("OnFailure") or {}
-    if not destination.get("Destination"):
-        text = "has no destination for what it gives up; set DestinationConfig.OnFailure"
-        found.append(Check(subject=subject, level=Level.WARNING, text=text))
-    return found
 
 
 def _key(keys: Mapping[str, str]) -> dict[str, dict[str, object]]:
@@ -305,6 +319,15 @@ async def _allowed(api: Api, subject: str, tries: Sequence[Try]) -> Check:
     operations = ", ".join(operation for operation, _ in refused)
     _, first = refused[0]
     return _failed(subject, f"does not allow {operations}: {first}; {remedy(first)}")
+
+
+async def _perhaps_allowed(api: Api, subject: str, one: Try) -> Check:
+    """What only a process needs, where it is not known whether one reads."""
+    check = await _allowed(api, subject, [one])
+    if check.level is not Level.FAILED:
+        return check
+    text = f"{check.text}; under Lambda it is not needed"
+    return Check(subject=subject, level=Level.WARNING, text=text)
 
 
 async def _stream_allowed(api: Api, subject: str, arn: str) -> Check:

@@ -9,14 +9,20 @@ from typing import Any
 
 import pytest
 
+from conflict.operations import Key
+from conflict.version import Kind, Version
+from infra.permissions import STREAM, service_statements
 from replicator.control import ControlCheckpoints, create_control_table_request
-from replicator.doctor import READ_AGE_FAILED_S, READ_AGE_WARNING_S, Doctor
+from replicator.doctor import Doctor
 from replicator.dynamodb import Boto3Api
 from replicator.endpoint_clock import endpoint_time_s
 from replicator.errors import Fatal
 from replicator.handover.active import Handover, Handovers
 from replicator.preflight import Check, Level
+from replicator.reading import READ_AGE_FAILED_S, READ_AGE_WARNING_S
+from replicator.records import Parked
 from replicator.settings import RegionSettings, Settings, TableSettings
+from replicator.waiting import Quarantine
 from support.engines import HOST, Engine, free_port
 from support.tables import RANGED, client, create_table, unique_name
 
@@ -24,6 +30,7 @@ HOME, AWAY = "us-east-1", "eu-west-1"
 NOW_US = 1_800_000_000_000_000
 WELL = {
     "State": "Enabled",
+    "LastProcessingResult": "OK",
     "FunctionResponseTypes": ["ReportBatchItemFailures"],
     "MaximumRetryAttempts": -1,
     "MaximumRecordAgeInSeconds": -1,
@@ -67,17 +74,26 @@ class Ward:
     one_way: str
     told_s: float | None = NOW_US / 1e6 - 0.5
     mappings: Sequence[Mapping[str, Any]] = ()
+    no_mappings: Exception | None = None
+    sources: frozenset[str] = frozenset({HOME, AWAY})
+
+    def mappings_of(self, region: str, stream_arn: str) -> Sequence[Mapping[str, Any]]:
+        """What Lambda says of a stream."""
+        if self.no_mappings is not None:
+            raise self.no_mappings
+        return self.mappings
 
     def checks(self, *regions: str) -> list[Check]:
         """What the doctor finds in these regions."""
         doctor = Doctor(
             settings=self.settings,
+            sources=self.sources,
             connect=self.apis.__getitem__,
             clock=Now(),
             date_of=lambda _: self.told_s,
-            mappings_of=lambda *_: self.mappings,
+            mappings_of=self.mappings_of,
         )
-        return asyncio.run(doctor.examine(regions or (HOME, AWAY)))
+        return asyncio.run(doctor.examine(regions or None))
 
     def wrong(self, *regions: str) -> list[str]:
         """The lines of what is not well."""
@@ -198,6 +214,110 @@ def test_a_mapping_must_not_lose_records(ward: Ward, change: dict[str, Any], tex
     ward.mappings = [{**WELL, **change}]
     lines = ward.wrong(AWAY)
     assert [text in line for line in lines] == [True]
+
+
+def under_lambda(ward: Ward, *mappings: Mapping[str, Any]) -> None:
+    """No process has ever read any of its streams; these mappings do."""
+    tables = {unique_name("mapped"): TableSettings(regions=(HOME, AWAY))}
+    url = str(ward.settings.regions[HOME].endpoint_url)
+    for table in tables:
+        for region in (HOME, AWAY):
+            create_table(url, region, table)
+    ward.settings = ward.settings.model_copy(update={"tables": tables})
+    ward.mappings = mappings
+
+
+@pytest.mark.parametrize("mode", ["service", "lambda"])
+def test_the_policy_of_one_region_s_service_is_enough_for_it(ward: Ward, mode: str) -> None:
+    """What the service of HOME may not do is not tried on its behalf: other streams, and under a
+    mapping scans."""
+    if mode == "lambda":
+        under_lambda(ward, WELL)
+    ward.sources = frozenset({HOME})
+    ward.apis[HOME].denied = refused(ward.settings, HOME, mode)
+    ward.apis[AWAY].denied = refused(ward.settings, AWAY, mode)
+    assert "GetRecords" in ward.apis[AWAY].denied
+    assert ("Scan" in ward.apis[AWAY].denied) == (mode == "lambda")
+    assert ward.wrong() == []
+    ward.sources = frozenset({HOME, AWAY})
+    assert any("may not be read" in line for line in ward.wrong())
+
+
+def refused(settings: Settings, region: str, mode: str) -> frozenset[str]:
+    """The operations that HOME's service has no use for in a region, by its policy."""
+    home = [s for s in service_statements(settings, HOME, mode, kms=False) if s.sid == "Streams"]
+    there = [
+        statement
+        for statement in service_statements(settings, HOME, mode, kms=False)
+        if any(f":{settings.regions[region].aws_region}:" in arn for arn in statement.resources)
+    ]
+    statements = [*there, *(home if region == HOME else ())]
+    allowed = {action.partition(":")[2] for one in statements for action in one.actions}
+    return frozenset({"Scan", *(action.partition(":")[2] for action in STREAM)} - allowed)
+
+
+@pytest.mark.parametrize(
+    ("result", "level", "text"),
+    [
+        ("OK", Level.OK, "last result: OK"),
+        ("No records processed", Level.OK, "last result: No records processed"),
+        ("PROBLEM: Function call failed", Level.WARNING, "PROBLEM: Function call failed"),
+        (None, Level.WARNING, "tells no result"),
+    ],
+)
+def test_retention_under_a_mapping_is_judged_by_the_mapping(
+    ward: Ward, result: str | None, level: Level, text: str
+) -> None:
+    """Nobody is told to start a process; and how far it is, is said not to be known here."""
+    under_lambda(ward, {**WELL, "LastProcessingResult": result})
+    (check,) = [c for c in ward.checks(HOME) if "stream" in c.subject and "IteratorAge" in c.text]
+    assert check.level is level
+    assert text in check.text
+    assert not any("replicator run" in line for line in ward.wrong(HOME))
+
+
+def test_a_process_that_stopped_is_not_hidden_by_a_mapping(ward: Ward) -> None:
+    """It may be another's: that a process has read up to some hours ago stays said."""
+    under_lambda(ward, WELL)
+    (table,) = ward.settings.tables
+    note_read(ward, table, HOME, age_s=READ_AGE_FAILED_S)
+    (line,) = ward.wrong(HOME)
+    assert "a process did 20.0 h ago" in line
+
+
+def test_where_mappings_cannot_be_looked_at_scans_are_no_failure(ward: Ward) -> None:
+    """As with a function's own role, which may not list them: both are warnings."""
+    under_lambda(ward)
+    ward.no_mappings = Fatal("ListEventSourceMappings: AccessDeniedException")
+    plain = {name: RegionSettings(aws_region=name) for name in ward.settings.regions}
+    ward.settings = ward.settings.model_copy(update={"regions": plain})
+    ward.apis[HOME].denied = frozenset({"Scan"})
+    checks = ward.checks(HOME)
+    assert not [check.line for check in checks if check.level is Level.FAILED]
+    lines = [check.line for check in checks if check.level is Level.WARNING]
+    assert any("does not allow Scan" in line and "under Lambda" in line for line in lines)
+    assert any("cannot be looked at" in line and "AccessDenied" in line for line in lines)
+
+
+def test_what_is_in_quarantine_is_told(ward: Ward) -> None:
+    """By the region whose changes they are, with how many and for whom."""
+    rows = Quarantine(api=ward.apis[HOME], control_table=ward.settings.control_table)
+    for number in range(2):
+        key = Key({"id": {"S": str(number)}}, f"S{number}")
+        parked = Parked(
+            table=ward.every,
+            source=HOME,
+            target=AWAY,
+            key=key,
+            version=Version(1, HOME, number, Kind.SETTLED),
+            image={"id": {"S": str(number)}},
+            reason="too large",
+            parked_us=NOW_US,
+        )
+        asyncio.run(rows.park(parked))
+    (line,) = ward.wrong()
+    assert f"{ward.every} in {HOME}: 2 changes for {AWAY} are in quarantine" in line
+    assert "runbooks/poison-record.md" in line
 
 
 def test_a_source_that_was_handed_over_is_told(ward: Ward) -> None:

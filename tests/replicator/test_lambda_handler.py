@@ -270,6 +270,7 @@ def doctor_of(deployed: Deployed) -> list[Check]:
     """What the doctor finds."""
     doctor = Doctor(
         settings=deployed.function.settings,
+        sources=frozenset({HOME}),
         connect=lambda region: deployed.function.apis[region],
         clock=SystemClock(),
         date_of=lambda _region: None,
