@@ -26,8 +26,9 @@ AGE_S_LEAST = 82_800
 
 RUNNING = ("Enabled", "Enabling", "Creating", "Updating")
 GOOD_RESULTS = ("OK", "No records processed")
-"""Source: Lambda, API_EventSourceMappingConfiguration, LastProcessingResult: "the result of the
-event source mapping's last processing attempt"; what is neither of these is told as it stands."""
+"""Source: Lambda, API_EventSourceMappingConfiguration, LastProcessingResult: "The result of the
+last AWS Lambda invocation of your Lambda function". It lists no texts; the second stands in the
+guide's example of a new mapping. What is neither of these is shown as it stands, as a warning."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
