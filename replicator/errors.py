@@ -42,6 +42,10 @@ class Malformed(Fatal):
     and to no other key is anything the matter."""
 
 
+class Replaced(Fatal):
+    """The source of a one-way table is its source no more. The message names the remedy."""
+
+
 class Keyless(Fatal):
     """A stream record that does not say which item it is about: its change is known to be lost."""
 

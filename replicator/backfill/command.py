@@ -27,7 +27,7 @@ from replicator.backfill.report import (
 )
 from replicator.backfill.tally import REFUSED, Tally
 from replicator.backfill.work import Order, jobs_of, work_over
-from replicator.errors import ConfigurationError, Fatal
+from replicator.errors import ConfigurationError, Fatal, Replaced
 from replicator.ports import Api
 from replicator.preflight import Connect, remedy
 from replicator.settings import Settings
@@ -127,6 +127,8 @@ async def _work(
             await _work_here(order, apis, progress, before)
         else:
             await _work_there(request, order, jobs, progress)
+    except Replaced as error:
+        raise ConfigurationError(str(error)) from None
     except Fatal as error:
         if (await _latest(jobs, job)).tally.items == 0:  # nobody can have relied on it yet
             raise ConfigurationError(f"{error}; {remedy(error)}") from None

@@ -5,7 +5,8 @@ of 25 of them is one call. What was not inserted, for whatever reason, is told b
 answer, and goes the way of single conditional writes, where outcomes are known better.
 
 An engine, or a role, that does not allow this is found out by the first batch, once; from then on
-nothing is inserted here. Throttled statements are made again until they are answered.
+nothing is inserted here. Throttled statements are made again until they are answered. A call into
+the target of a one-way table stands behind its fence, as every other write does.
 
 This module must not know why an item may be put into an empty place.
 """
@@ -17,7 +18,8 @@ import logging
 from collections.abc import Mapping, Sequence
 from functools import lru_cache, partial
 
-from replicator.errors import ReplicatorError, Throttled, Transient
+from replicator.errors import Replaced, ReplicatorError, Throttled, Transient
+from replicator.handover.active import Fence
 from replicator.ports import Api
 from replicator.requests import Wire
 from replicator.writer import Writer
@@ -51,8 +53,10 @@ _TO_BE_REPEATED = frozenset(
 class Inserts:
     """Inserts into one table of one region."""
 
-    def __init__(self, *, api: Api, table: str, region: str, writer: Writer) -> None:
-        self._api, self._table = api, table
+    def __init__(
+        self, *, api: Api, table: str, region: str, writer: Writer, fence: Fence | None = None
+    ) -> None:
+        self._api, self._table, self._fence = api, table, fence
         self._region, self._writer = region, writer
         self._gate = asyncio.Semaphore(BATCHES_IN_FLIGHT)
         self._first = asyncio.Lock()
@@ -62,6 +66,8 @@ class Inserts:
         """Which of these items of different keys were inserted; the others were not written.
 
         One whose answer was lost counts as not inserted, although it may stand by now.
+
+        Raises: Replaced.
         """
         statements = [self._statement(item) for item in items]
         made = [False] * len(items)
@@ -91,6 +97,8 @@ class Inserts:
             return []
         try:
             return await self._insert_all(batch)
+        except Replaced:
+            raise
         except ReplicatorError as error:
             logger.debug("backfill.batch_refused", extra={"error": str(error)})
             return []  # one item may spoil the call; each is judged by itself
@@ -102,6 +110,8 @@ class Inserts:
                 codes = await self._call(batch)
             except Throttled:
                 codes = dict.fromkeys(batch, "ThrottlingError")
+            except Replaced:
+                raise
             except ReplicatorError as error:
                 if isinstance(error, Transient) and tries < TRIES_MAX:
                     continue
@@ -133,8 +143,10 @@ class Inserts:
     async def _call(self, batch: Mapping[int, Wire | None]) -> dict[int, str | None]:
         """What became of each: None where it was inserted, else the code of its error.
 
-        Raises: Throttled where not one was processed.
+        Raises: Throttled where not one was processed; Replaced.
         """
+        if self._fence is not None:
+            await self._fence.check()
         response = await self._api.call(
             "BatchExecuteStatement", {"Statements": list(batch.values())}
         )

@@ -11,7 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from replicator.backfill.plan import Plan
-from replicator.errors import ConfigurationError, ReplicatorError
+from replicator.compose import fence_of
+from replicator.errors import ConfigurationError, Replaced, ReplicatorError
 from replicator.ports import Api
 from replicator.preflight import (
     ANSWER_WITHIN_S,
@@ -46,7 +47,7 @@ async def prepare(plan: Plan, settings: Settings, apis: Mapping[str, Api]) -> Fo
     surveys = await asyncio.gather(*(_survey(plan, settings, name, apis[name]) for name in regions))
     wrong = [line for survey in surveys if isinstance(survey, list) for line in survey]
     if wrong:
-        raise ConfigurationError("\n".join(wrong))
+        raise ConfigurationError("\n".join(dict.fromkeys(wrong)))
     keys = [survey for survey in surveys if isinstance(survey, dict)]
     for region, schema in zip(regions[1:], keys[1:], strict=True):
         if list(schema.items()) != list(keys[0].items()):
@@ -68,12 +69,17 @@ async def _survey(
     plan: Plan, settings: Settings, region: str, api: Api
 ) -> dict[str, tuple[str, str]] | list[str]:
     """The key schema of the table in a region, or what is wrong there."""
+    fence = fence_of(settings, plan.table, plan.source, region, api)
     try:
         async with asyncio.timeout(ANSWER_WITHIN_S):
             control = await described(api, settings.control_table)
             table = await described(api, settings.table_name(plan.table, region))
+            if fence is not None and control is not None:
+                await fence.check()
     except TimeoutError:
         return [f"region {region}: no answer; check endpoint_url and the network"]
+    except Replaced as error:
+        return [str(error)]
     except ReplicatorError as error:
         return [f"region {region}: {error}; {remedy(error)}"]
     wrong = []

@@ -5,7 +5,8 @@ handed is plain data, and where everything stands is in the control table.
 
 Nothing is given up once it has worked: a region that is away is tried until it is back. A region
 that refuses for good before it has taken a single item is another matter (`Hopeless`): that is a
-missing permission or a missing table, and somebody waits for an answer.
+missing permission or a missing table, and somebody waits for an answer. So is a one-way table that
+was handed over meanwhile: its former source brings nothing any more.
 """
 
 from __future__ import annotations
@@ -30,11 +31,12 @@ from replicator.backfill.segment import SegmentParts, Source, run_segment
 from replicator.backfill.tally import Tally
 from replicator.backfill.target import PaidTable, Target, TargetParts
 from replicator.clock import SystemClock
-from replicator.compose import DAY_S, HOME_SLACK_US, table_port
+from replicator.compose import DAY_S, HOME_SLACK_US, fence_of, table_port
 from replicator.control import ControlKeyStates
-from replicator.errors import Fatal, spoken
+from replicator.errors import Fatal, Replaced, spoken
+from replicator.handover.active import Fence, FencedStates, FencedTable
 from replicator.plane import open_region
-from replicator.ports import READ_BATCH_MAX, Api, Table
+from replicator.ports import READ_BATCH_MAX, Api, KeyStates, Table
 from replicator.records import Parked
 from replicator.requests import TableRequests
 from replicator.settings import Settings
@@ -95,7 +97,7 @@ async def work_over(
 ) -> Tally:
     """The same over endpoints that are open; without `budget_of` nobody else works on the job.
 
-    Raises: Hopeless; TakenOver; Fatal where the source refuses to be scanned.
+    Raises: Hopeless; Replaced; TakenOver; Fatal where the source refuses to be scanned.
     """
     bench = _Bench(order, apis, budget_of or partial(_own_bucket, order))
     tallies: list[Tally] = []
@@ -146,7 +148,7 @@ def _open(settings: Settings, region: str, opened: ExitStack) -> Api:
 class Watch:
     """writer.Observer: tells when there is no hope."""
 
-    hopeless: asyncio.Future[Hopeless]
+    hopeless: asyncio.Future[Hopeless | Replaced]
     proven: set[str] = field(default_factory=set)
 
     def failed(self, region: str, error: Exception) -> None:
@@ -158,6 +160,8 @@ class Watch:
     def stuck(self, region: str, error: Exception, *, first: bool) -> None:
         """Note a refusal that nobody has had reason not to expect."""
         del first
+        if isinstance(error, Replaced) and not self.hopeless.done():
+            self.hopeless.set_result(error)
         refused = isinstance(error, Fatal) and region not in self.proven
         if refused and not self.hopeless.done():
             self.hopeless.set_result(Hopeless(spoken(error)))
@@ -175,6 +179,7 @@ class _Bench:
         plan = order.plan
         self._tables = {region: self._table(region) for region in (plan.source, *plan.targets)}
         self._states = {region: self._key_states(region) for region in self._tables}
+        self._fences = {region: self._fence(region) for region in plan.targets}
         self._read_budget = budget_of(READ)
         self._buckets = {region: budget_of(f"write {region}") for region in plan.targets}
         self._writer = Writer(
@@ -222,6 +227,7 @@ class _Bench:
                     table=order.settings.table_name(order.plan.table, region),
                     region=region,
                     writer=self._writer,
+                    fence=self._fences[region],
                 ),
                 join=self._requests(region).join,
                 bucket=self._buckets[region],
@@ -235,15 +241,22 @@ class _Bench:
     def _port(self, region: str) -> RegionPort:
         plan = self._order.plan
         table: Table = self._tables[region]
+        states: KeyStates = self._states[region]
+        if (fence := self._fences.get(region)) is not None:  # within: what is paid for may wait
+            table, states = FencedTable(table, fence), FencedStates(states, fence)
         if region in self._buckets:
             marker = self._order.settings.tables[plan.table].marker
             table = PaidTable(table=table, bucket=self._buckets[region], marker=marker)
         return RegionPort(
             table=table,
-            states=self._states[region],
+            states=states,
             concurrency=self._order.settings.writer.concurrency,
             limit_us=self._limit_us(region),
         )
+
+    def _fence(self, region: str) -> Fence | None:
+        plan, settings = self._order.plan, self._order.settings
+        return fence_of(settings, plan.table, plan.source, region, self._apis[region])
 
     def _table(self, region: str) -> Table:
         order = self._order

@@ -34,7 +34,7 @@ from conflict.operations import (
 )
 from conflict.version import Version
 from replicator.control import STATE, ControlTable, row_key
-from replicator.errors import Fatal
+from replicator.errors import Fatal, Replaced
 from replicator.ports import Api, Clock, KeyStates, Sleep, Table
 
 W = TypeVar("W")
@@ -120,7 +120,7 @@ class Fence:
         self._looking = asyncio.Lock()
 
     async def check(self) -> None:
-        """Raises: Fatal when the table was handed over to another region."""
+        """Raises: Replaced when the table was handed over to another region."""
         if self.is_fresh():
             return
         async with self._looking:
@@ -129,7 +129,7 @@ class Fence:
             begun_s = self._clock.monotonic_s()
             handover = await self._rows.load(self._table)
             if handover is not None and handover.source != self._source:
-                raise Fatal(replaced(self._table, self._source, handover))
+                raise Replaced(replaced(self._table, self._source, handover))
             self._looked_s = begun_s
 
     def is_fresh(self) -> bool:

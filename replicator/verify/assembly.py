@@ -12,8 +12,9 @@ from conflict.operations import Key
 from conflict.repair import Holding, Verdict, compare, compare_one_way
 from replicator.backfill.rate import Bucket
 from replicator.backfill.units import item_bytes, write_units
-from replicator.compose import region_port, stores
-from replicator.errors import ConfigurationError, ReplicatorError
+from replicator.compose import fence_of, region_port, stores
+from replicator.errors import ConfigurationError, Replaced, ReplicatorError
+from replicator.handover.active import Fence
 from replicator.keeper import RETENTION_US
 from replicator.ports import Api, Clock
 from replicator.preflight import (
@@ -59,7 +60,11 @@ def comparison_of(
     lost: Collection[str] = (),
     segments: int = SEGMENTS,
 ) -> Comparison:
-    """The comparison of a table's regions, over their endpoints. `lost`: see `regions_of_loss`."""
+    """The comparison of a table's regions, over their endpoints. `lost`: see `regions_of_loss`.
+
+    A repair out of a source that was replaced is refused before anything is read.
+    """
+    fences = _fences(settings, options.table, apis)
     writer = Writer(
         regions={
             region: region_port(
@@ -70,6 +75,7 @@ def comparison_of(
                 key_names,
                 clock=clock,
                 bound_us=int(settings.future_bound_s * 1e6),
+                fence=fences.get(region),
             )
             for region, api in apis.items()
         },
@@ -101,7 +107,23 @@ def comparison_of(
         limits=ComparisonLimits(settle_s=options.settle_s, sample=options.sample),
         sleep=asyncio.sleep,
         pay=_payer(options, apis, clock) if options.repair else None,
+        admit=partial(_admit, fences, writer) if options.repair else None,
     )
+
+
+def _fences(settings: Settings, table: str, apis: Mapping[str, Api]) -> dict[str, Fence]:
+    """What stands before the targets of a one-way table."""
+    source = settings.tables[table].sources[0]
+    found = {region: fence_of(settings, table, source, region, apis[region]) for region in apis}
+    return {region: fence for region, fence in found.items() if fence is not None}
+
+
+async def _admit(fences: Mapping[str, Fence], writer: Writer) -> None:
+    for region, fence in fences.items():
+        try:
+            await writer.patiently(region, fence.check)
+        except Replaced as error:
+            raise ConfigurationError(str(error)) from None
 
 
 async def regions_of_loss(

@@ -18,7 +18,14 @@ from typing import Any, TextIO
 
 from replicator import loop
 from replicator.clock import SystemClock
-from replicator.errors import ConfigurationError, Fatal, ReplicatorError, Throttled, suggestion
+from replicator.errors import (
+    ConfigurationError,
+    Fatal,
+    Replaced,
+    ReplicatorError,
+    Throttled,
+    suggestion,
+)
 from replicator.ports import Api, Clock
 from replicator.preflight import Connect, remedy
 from replicator.records import Gap
@@ -38,6 +45,9 @@ GIVE_UP_AFTER_S = 60.0
 """How long a region may fail without a single answer before the command ends."""
 
 PROGRESS_EVERY_S = 1.0
+
+OPENING = '{"differences": ['
+"""Of the document; what is refused before anything is compared prints none."""
 
 
 @dataclass(slots=True)
@@ -193,8 +203,6 @@ class _Teller:
     def __init__(self, *, as_json: bool, file: TextIO | None, clock: Clock) -> None:
         self._as_json, self._file, self._clock = as_json, file, clock
         self._told = 0
-        if as_json:
-            sys.stdout.write('{"differences": [')
 
     def tell(self, difference: Difference) -> None:
         """A difference: to standard output, and as a line of JSON to the report."""
@@ -203,7 +211,7 @@ class _Teller:
         if self._file is not None:
             self._file.write(f"{document}\n")
         if self._as_json:
-            sys.stdout.write(f"{',' if self._told else ''}\n  {document}")
+            sys.stdout.write(f"{',' if self._told else OPENING}\n  {document}")
         else:
             if not self._told:
                 sys.stdout.write(f"{', '.join(difference.sides)}:\n")
@@ -213,7 +221,8 @@ class _Teller:
     def close(self, summary: Mapping[str, Any]) -> None:
         """The end."""
         if self._as_json:
-            sys.stdout.write(f'\n], "summary": {json.dumps(summary)}}}\n')
+            opening = "" if self._told else OPENING
+            sys.stdout.write(f'{opening}\n], "summary": {json.dumps(summary)}}}\n')
         else:
             sys.stdout.write(f"{summary_line(summary)}\n")
 
@@ -253,6 +262,8 @@ def _told(error: BaseException) -> ConfigurationError:
         error = error.exceptions[0]
     if isinstance(error, ConfigurationError):
         return error
+    if isinstance(error, Replaced):
+        return ConfigurationError(str(error))
     if isinstance(error, ReplicatorError):
         return ConfigurationError(f"{error}; {remedy(error)}")
     return ConfigurationError(str(error))

@@ -16,7 +16,7 @@ This module must not know settings, files or how a region is reached.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass, field
 
 from conflict.content import digest
@@ -77,8 +77,11 @@ class Comparison:
         limits: ComparisonLimits,
         sleep: Sleep,
         pay: Pay | None = None,
+        admit: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
-        """`pay`: asked before each repair; without it nothing is repaired."""
+        """`pay`: asked before each repair; without it nothing is repaired. `admit`: asked before
+        all else; raises where the comparison must not be made."""
+        self._admit = admit
         self._scanners, self._limits, self._pay = scanners, limits, pay
         self._writer, self._judge, self._sleep = writer, judge, sleep
         self._sampled = max(1, round(limits.sample * BUCKETS))
@@ -101,6 +104,8 @@ class Comparison:
             report=lambda difference: self._note(difference, report),
         )
         stats = self.stats
+        if self._admit is not None:
+            await self._admit()
         sums = await self._sums()
         unequal = unequal_buckets(sums)
         stats.buckets_unequal = len(unequal)

@@ -213,6 +213,42 @@ def test_a_source_that_is_gone_and_comes_back(world: World, rng: Random, tmp_pat
     assert_closed_again(world, table, after, hot)
 
 
+def test_a_source_that_comes_back_with_a_gap_brings_nothing(world: World) -> None:
+    """It was away for so long that its stream has lost records, which a replicator mends by a
+    comparison. What was not told of the hand-over mends nothing, nor may `verify --repair` or
+    `backfill` by the old configuration: the new source's writes and deletes stand."""
+    options = "[mending]\nafter_s = 0"
+    table = world.add(Table(unique_name(), source=HOME, targets=(AWAY,), options=options))
+    home, away = (world.connection.client(region) for region in (HOME, AWAY))
+    for key in ("written since", "deleted since"):
+        home.put_item(TableName=table.name, Item={"id": {"S": key}, "v": {"S": "stale"}})
+    (stale,) = world.start(None)
+    world.settle()
+    stale.kill()
+    config = configured(world)
+    status, _, said = Moving(config, "failover", *move(table, "--unplanned")).ended()
+    assert status == 0, said
+    newer: Any = {"id": {"S": "written since"}, "v": {"S": "new"}}
+    away.put_item(TableName=table.name, Item=newer)
+    away.delete_item(TableName=table.name, Key={"id": {"S": "deleted since"}})
+
+    for enabled in (False, True):
+        specification: Any = {"StreamEnabled": enabled}
+        if enabled:
+            specification["StreamViewType"] = "NEW_AND_OLD_IMAGES"
+        home.update_table(TableName=table.name, StreamSpecification=specification)
+    stale.start()
+    until(lambda: world.connection.gaps(table, HOME), within_s=60, what="the gap is told")
+    until(lambda: "gap.not_mended" in stale.said(), within_s=60, what="it has tried to mend")
+    for arguments in (("verify", "--repair"), ("backfill",)):
+        refused = Moving(config, *arguments, "--table", table.name)
+        status, document, said = refused.ended()
+        assert (status, document) == (2, None)
+        assert "is its source no more" in said
+    assert held(world.connection, table, AWAY) == {"written since": "new"}
+    assert world.connection.gaps(table, HOME)
+
+
 def assert_closed_again(world: World, table: Table, config: Path, hot: str) -> None:
     """Assert that the table can be made one-way again, and that its source's next write to a key
     that the other region wrote last is the newest there."""

@@ -21,6 +21,7 @@ from replicator.clock import SystemClock
 from replicator.control import ControlKeyStates, create_control_table_request
 from replicator.dynamodb import Boto3Api
 from replicator.errors import ConfigurationError, Fatal, Transient
+from replicator.handover import active
 from replicator.settings import Settings
 from replicator.table import key_of
 from replicator.waiting import Quarantine
@@ -327,6 +328,59 @@ async def bury(place: Place, key: Key) -> None:
     )  # fmt: skip
     version = Version(clock.now_us(), HOME, 7, Kind.APPLICATION)
     await states.raise_tombstone(RaiseTombstone(AWAY, key, version))
+
+
+def hand_over(place: Place) -> None:
+    """The one-way table is the other region's from now on, and HOME was not told."""
+    row: Any = {
+        "pk": {"S": f"handover#{place.ledger}"},
+        "sk": {"S": "state"},
+        "source": {"S": AWAY},
+        "former": {"S": HOME},
+        "at_us": {"N": "1"},
+        "planned": {"BOOL": False},
+    }
+    client(place.url, AWAY).put_item(TableName=CONTROL, Item=row)
+
+
+def test_a_source_that_was_replaced_brings_nothing(place: Place) -> None:
+    """Before anything is read of it, in one line that names the remedy."""
+    place.put(HOME, place.ledger, *numbered(3))
+    hand_over(place)
+    with pytest.raises(ConfigurationError, match="is its source no more") as raised:
+        place.backfill(place.ledger)
+    assert "change its section of the configuration" in str(raised.value)
+    assert "\n" not in str(raised.value)
+    assert place.apis[HOME].count("Scan") == 0
+    assert place.items(AWAY, place.ledger) == {}
+
+
+@pytest.mark.parametrize("batches", [True, False], ids=["in batches", "one by one"])
+def test_a_hand_over_in_the_midst_of_it_ends_it(
+    place: Place, monkeypatch: pytest.MonkeyPatch, *, batches: bool
+) -> None:
+    """What is written from then on is turned away by the target, in either way of writing."""
+    monkeypatch.setattr(active, "FENCE_S", 0.0)
+    monkeypatch.setattr(segment, "PAGE_ITEMS", 5)
+    place.put(HOME, place.ledger, *numbered(60))
+    write = "BatchExecuteStatement" if batches else "PutItem"
+    if not batches:
+        place.apis[AWAY].before = refusing("BatchExecuteStatement", table=place.ledger)
+
+    def hand_over_once(operation: str) -> None:
+        if operation == write:
+            place.apis[AWAY].after = lambda _operation: None
+            hand_over(place)
+            there.update(place.items(AWAY, place.ledger))
+            place.apis[AWAY].calls.clear()
+
+    there: dict[str, Wire] = {}
+    place.apis[AWAY].after = hand_over_once
+    with pytest.raises(ConfigurationError, match="is its source no more"):
+        place.backfill(place.ledger, segments=1)
+    late = place.apis[AWAY].count("BatchExecuteStatement") + place.apis[AWAY].count("PutItem")
+    assert late < segment.PAGE_ITEMS, "more than had passed the fence when it closed"
+    assert 0 < len(there) < 60
 
 
 def test_an_engine_without_batches_is_served_one_by_one(

@@ -77,6 +77,7 @@ def verify(world: World, capsys: pytest.CaptureFixture[str]) -> Verify:
         options = ("--table", world.tables[0].name, *options)
         status = main(["verify", "--config", str(config), "--settle", "0.05", "--json", *options])
         said = capsys.readouterr()
+        assert status < 2 or not said.out or "--repair" not in options
         return status, json.loads(said.out) if status < 2 else said.err.splitlines()
 
     return call
@@ -207,6 +208,32 @@ def test_the_source_of_a_one_way_table_decides(world: World, verify: Verify) -> 
     world.assert_equal()
     assert sorted(map(_id, world.connection.scan(table, source))) == sorted(map(_id, before))
     assert all(MARKER not in item for item in world.connection.scan(table, source))
+
+
+def test_a_source_that_was_replaced_repairs_nothing(world: World, verify: Verify) -> None:
+    """It is refused in one line that names the remedy, and nothing is printed for JSON; only
+    looking is allowed, for it shows what the former source still holds."""
+    source, target = REGIONS[:2]
+    table = world.add(Table(unique_name(), source=source, targets=(target,)))
+    fill(world, table, source, [numbered("k", "1")])
+    fill(world, table, target, [numbered("k", "2", NEW)])
+    row: Any = {
+        "pk": {"S": f"handover#{table.name}"},
+        "sk": {"S": "state"},
+        "source": {"S": target},
+        "former": {"S": source},
+        "at_us": {"N": "1"},
+        "planned": {"BOOL": True},
+    }
+    world.connection.client(target).put_item(TableName=CONTROL_TABLE, Item=row)
+
+    status, lines = verify("--repair")
+    assert (status, len(lines)) == (2, 1)
+    assert "is its source no more" in lines[0]
+    assert lines[0].endswith("see runbooks/failback.md")
+    (standing,) = world.connection.scan(table, target)
+    assert standing["n"] == {"N": "2"}
+    assert verify()[0] == 1
 
 
 def test_a_sample_takes_a_share_of_the_keys_everywhere(world: World, verify: Verify) -> None:

@@ -18,6 +18,7 @@ from replicator.configuration import load
 from replicator.control import create_control_table_request
 from replicator.dynamodb import Boto3Api
 from replicator.errors import Fatal
+from replicator.handover.active import Handover, Handovers
 from replicator.mending import Mender, MendLimits
 from replicator.ports import Api
 from replicator.records import WHOLE_STREAM, Gap
@@ -52,9 +53,11 @@ def connection(engine: Callable[[str], Engine]) -> Connection:
 class Scene:
     """A table whose pipeline at HOME has lost records."""
 
-    def __init__(self, connection: Connection, directory: Path) -> None:
+    def __init__(self, connection: Connection, directory: Path, *, one_way: bool = False) -> None:
         self.world = World(connection, directory)
-        self.table = self.world.add(Table(unique_name(), regions=REGIONS))
+        targets = {"source": HOME, "targets": REGIONS[1:]}
+        members: dict[str, Any] = targets if one_way else {"regions": REGIONS}
+        self.table = self.world.add(Table(unique_name(), **members))
         file = directory / "replicator.toml"
         text = self.world.configuration().replace(black_box.CONTROL_TABLE, CONTROL_TABLE)
         file.write_text(f"{text}\n[mending]\nafter_s = 0\n", encoding="utf-8")
@@ -202,6 +205,42 @@ def test_a_gap_stays_while_something_is_undecided(
     assert len(scene.stored) == 1
     assert scene.value(REGIONS[1], "missing") == "a"
     assert scene.value(REGIONS[1], "stale") == "a"
+
+
+def test_a_source_that_was_replaced_mends_nothing(
+    connection: Connection, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It comes back after a hand-over with its old configuration and a gap: what the new source has
+    written and deleted since stays, in the targets that were told, and the gap stays too."""
+    scene = Scene(connection, tmp_path, one_way=True)
+    for key in ("written since", "deleted since"):
+        scene.put(HOME, key, "stale", marker=None)
+    scene.put(REGIONS[1], "written since", "new")
+    scene.put(REGIONS[1], "inserted since", "new")
+
+    def is_told(stats: PipelineStats) -> bool:
+        del stats
+        return any(record.message == "gap.not_mended" for record in caplog.records)
+
+    async def mend(apis: Mapping[str, Api]) -> None:
+        rows = Handovers(api=apis[REGIONS[1]], control_table=CONTROL_TABLE, sleep=asyncio.sleep)
+        moved = Handover(
+            table=scene.table.name, source=REGIONS[1], former=HOME, at_us=1, planned=False
+        )
+        assert await rows.store(moved)
+        await scene.mend(apis, is_told)
+
+    with opened(scene) as apis:
+        asyncio.run(mend({**apis, HOME: Watched(apis[HOME], lambda: pytest.fail("it was read"))}))
+
+    assert len(scene.stored) == 1
+    assert scene.stats.gap is not None
+    assert scene.value(REGIONS[1], "written since") == "new"
+    assert scene.value(REGIONS[1], "inserted since") == "new"
+    assert scene.value(REGIONS[1], "deleted since") is None
+    assert scene.value(REGIONS[2], "deleted since") is None
+    told = next(record for record in caplog.records if record.message == "gap.not_mended")
+    assert "is its source no more, it was handed over to eu-west-1" in str(vars(told)["error"])
 
 
 class Watched:
