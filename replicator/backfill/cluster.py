@@ -24,6 +24,7 @@ from replicator.errors import ConfigurationError, ReplicatorError
 
 try:
     from distributed import Client, KilledWorker, LocalCluster, Queue, get_client
+    from distributed.client import FutureCancelledError
 except ImportError:
     raise ConfigurationError(
         "--workers and --scheduler need Dask; install it: "
@@ -31,6 +32,10 @@ except ImportError:
     ) from None
 
 LOOPBACK = "127.0.0.1"
+LOGGERS = ("distributed", "distributed.client")
+"""The second has a level of its own (distributed.config), and tells of a lost scheduler by what it
+was doing at the time."""
+
 LOOK_EVERY_S = 2.0
 CONNECT_WITHIN_S = 10.0
 GRANT_WITHIN_S = 120.0
@@ -53,7 +58,8 @@ async def work_on_cluster(
     `scheduler`: the address of a cluster; without it, one of `workers` processes is made here.
     Raises: ConfigurationError where there is no cluster; what the work of a segment raises.
     """
-    logging.getLogger("distributed").setLevel(logging.CRITICAL)  # what matters is raised
+    for name in LOGGERS:
+        logging.getLogger(name).setLevel(logging.CRITICAL)  # what matters is raised
     async with AsyncExitStack() as opened:
         client = await _client(workers, scheduler, opened)
         at_once = min(await _room(client, scheduler), len(order.segments))
@@ -69,7 +75,14 @@ async def work_on_cluster(
                         lanes.create_task(_lane(client, waiting, queues))
                 looking.cancel()
         except* Exception as error:  # noqa: BLE001 - raised, without the group
-            raise first_of_all(error) from None
+            raise _told(first_of_all(error)) from None
+
+
+def _told(error: BaseException) -> BaseException:
+    """Without its scheduler a client takes every task for cancelled, or its connection is lost."""
+    if isinstance(error, FutureCancelledError | OSError):
+        return WorkersLost("the cluster's scheduler is lost; run the same command to go on")
+    return error
 
 
 async def _client(workers: int | None, scheduler: str | None, opened: AsyncExitStack) -> Client:

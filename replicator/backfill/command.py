@@ -8,7 +8,8 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 
@@ -26,7 +27,7 @@ from replicator.backfill.report import (
     estimate_lines,
 )
 from replicator.backfill.tally import REFUSED, Tally
-from replicator.backfill.work import Order, jobs_of, work_over
+from replicator.backfill.work import Order, jobs_of, patient, work_over
 from replicator.errors import ConfigurationError, Fatal, Replaced
 from replicator.ports import Api
 from replicator.preflight import Connect, remedy
@@ -46,15 +47,18 @@ def run_backfill(request: Request, settings: Settings, *, connect: Connect) -> i
 async def _run(request: Request, plan: Plan, settings: Settings, apis: Mapping[str, Api]) -> int:
     found = await prepare(plan, settings, apis)
     if request.dry_run:
-        cost = await estimate(request, plan, settings, found, apis)
+        with _as_set_up():
+            cost = await estimate(request, plan, settings, found, apis)
         _print(json.dumps(cost.document) if request.as_json else "\n".join(estimate_lines(cost)))
         return DONE
-    jobs = jobs_of(settings, plan, apis[plan.source])
-    job, resumed = await _job(request, plan, jobs)
+    api = patient(settings, plan, apis[plan.source], found.key_names)
+    jobs = jobs_of(settings, plan, api)
+    with _as_set_up():
+        job, resumed = await _job(request, plan, jobs)
     plan = replace(plan, segments=job.segments)
     started_s = time.monotonic()
     await _work(request, plan, settings, found, job, apis, jobs)
-    finished = await _latest(jobs, job)
+    finished = await jobs.latest(job)
     await jobs.finish(finished)
     seconds = time.monotonic() - started_s
     tally = finished.tally
@@ -126,12 +130,12 @@ async def _work(
         if request.workers is None and request.scheduler is None:
             await _work_here(order, apis, progress, before)
         else:
-            await _work_there(request, order, jobs, progress)
+            await _work_there(request, order, job, jobs, progress)
     except Replaced as error:
-        raise ConfigurationError(str(error)) from None
+        raise _wrong_set_up(error) from None
     except Fatal as error:
-        if (await _latest(jobs, job)).tally.items == 0:  # nobody can have relied on it yet
-            raise ConfigurationError(f"{error}; {remedy(error)}") from None
+        if (await jobs.latest(job)).tally.items == 0:  # nobody can have relied on it yet
+            raise _wrong_set_up(error) from None
         raise
     finally:
         progress.close()
@@ -150,17 +154,30 @@ async def _work_here(
     await work_over(order, apis, settled)
 
 
-async def _work_there(request: Request, order: Order, jobs: Jobs, progress: Progress) -> None:
+async def _work_there(
+    request: Request, order: Order, job: Job, jobs: Jobs, progress: Progress
+) -> None:
     from replicator.backfill.cluster import work_on_cluster  # noqa: PLC0415 - an extra
 
     async def look() -> None:
-        progress.show((await jobs.load(since=order.job))[0].tally.items)
+        progress.show((await jobs.latest(job)).tally.items)
 
     await work_on_cluster(order, workers=request.workers, scheduler=request.scheduler, look=look)
 
 
-async def _latest(jobs: Jobs, job: Job) -> Job:
-    return (await jobs.load(since=job.id))[0]
+@contextmanager
+def _as_set_up() -> Iterator[None]:
+    """What is refused before anything is written is the user's to mend."""
+    try:
+        yield
+    except Fatal as error:
+        raise _wrong_set_up(error) from None
+
+
+def _wrong_set_up(error: Fatal) -> ConfigurationError:
+    if isinstance(error, Replaced):
+        return ConfigurationError(str(error))
+    return ConfigurationError(f"{error}; {remedy(error)}")
 
 
 def _at(time_us: int) -> str:

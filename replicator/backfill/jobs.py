@@ -39,7 +39,7 @@ ROWS_AT_ONCE = 16
 
 
 class TakenOver(ReplicatorError):
-    """Another process has taken the segment over."""
+    """Another process has taken the segment over, or discarded the job."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,6 +100,16 @@ class Jobs:
                 jobs[job] = replace(jobs[job], cursors=cursors)
         return list(jobs.values())
 
+    async def latest(self, job: Job) -> Job:
+        """A job as it stands now.
+
+        Raises: TakenOver where it was discarded.
+        """
+        for known in await self.load(since=job.id):
+            if known.id == job.id:
+                return known
+        raise _discarded()
+
     async def begin(self, plan: Plan) -> Job:
         """Write down that a job begins."""
         now_us = self._clock.now_us()
@@ -111,8 +121,9 @@ class Jobs:
             started_us=now_us,
         )
         asked = {"targets": job.targets, "authority": job.authority, "segments": job.segments}
-        await self._update(
-            job.id, "SET asked_for = :asked, started_us = :now", "attribute_not_exists(pk)",
+        await self._update(  # made twice if its answer is lost
+            job.id, "SET asked_for = :asked, started_us = :now",
+            "attribute_not_exists(pk) OR asked_for = :asked",
             {":asked": {"S": json.dumps(asked)}, ":now": {"N": str(now_us)}},
         )  # fmt: skip
         return job
@@ -152,20 +163,30 @@ class Jobs:
             raise TakenOver(text) from None
 
     async def finish(self, job: Job) -> None:
-        """Write down that a job has ended; its rows expire after a time."""
+        """Write down that a job has ended; its rows expire after a time.
+
+        Raises: TakenOver where it was discarded, or something of it is left to be done.
+        """
+        if job.open_segments:
+            raise TakenOver(
+                f"{len(job.open_segments)} of {job.segments} segments are not finished; "
+                "run the same command to go on"
+            )
         values: Wire = {
             ":now": {"N": str(self._clock.now_us())},
             ":expires": expiry(self._clock, FINISHED_JOBS_KEPT_S),
         }
         expires = f"SET {CONTROL_TTL_ATTRIBUTE} = :expires"
-        await self._update(job.id, f"{expires}, finished_us = :now", "attribute_exists(pk)", values)
         only = {":expires": values[":expires"]}
-        for start in range(0, job.segments, ROWS_AT_ONCE):
-            together = range(start, min(start + ROWS_AT_ONCE, job.segments))
-            rows = (_segment_sk(job.id, segment) for segment in together)
-            await asyncio.gather(
-                *(self._update(row, expires, "attribute_exists(pk)", only) for row in rows)
-            )
+        exists = "attribute_exists(pk)"
+        try:
+            await self._update(job.id, f"{expires}, finished_us = :now", exists, values)
+            for start in range(0, job.segments, ROWS_AT_ONCE):
+                together = range(start, min(start + ROWS_AT_ONCE, job.segments))
+                rows = (_segment_sk(job.id, segment) for segment in together)
+                await asyncio.gather(*(self._update(row, expires, exists, only) for row in rows))
+        except ConditionFailed:
+            raise _discarded() from None
 
     async def discard(self, job: Job) -> None:
         """Forget a job; whoever still works on it loses its claims."""
@@ -178,6 +199,10 @@ class Jobs:
 
     async def _delete(self, sk: str) -> None:
         await self._control.delete(row_key(self._pk, sk), "sk = :sk", {":sk": {"S": sk}})
+
+
+def _discarded() -> TakenOver:
+    return TakenOver("this backfill was discarded meanwhile by another, with --restart")
 
 
 def _segment_sk(job: str, segment: int) -> str:

@@ -18,7 +18,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import partial
 from random import Random
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from conflict.operations import Item, Key, judged
 from conflict.version import Kind, Version
@@ -31,7 +31,7 @@ from replicator.backfill.segment import SegmentParts, Source, run_segment
 from replicator.backfill.tally import Tally
 from replicator.backfill.target import PaidTable, Target, TargetParts
 from replicator.clock import SystemClock
-from replicator.compose import DAY_S, HOME_SLACK_US, fence_of, table_port
+from replicator.compose import DAY_S, HOME_SLACK_US, fence_of, region_port, table_port
 from replicator.control import ControlKeyStates
 from replicator.errors import Fatal, Replaced, spoken
 from replicator.handover.active import Fence, FencedStates, FencedTable
@@ -170,6 +170,32 @@ class Watch:
         """Nothing to tell."""
 
 
+class Patient:
+    """ports.Api of one region whose calls are made until they are answered."""
+
+    def __init__(self, *, api: Api, region: str, writer: Writer) -> None:
+        self._api, self._region, self._writer = api, region, writer
+
+    async def call(self, operation: str, request: Mapping[str, Any]) -> dict[str, Any]:
+        call = partial(self._api.call, operation, request)
+        return await self._writer.patiently(self._region, call)
+
+
+def patient(settings: Settings, plan: Plan, api: Api, key_names: tuple[str, ...]) -> Api:
+    """The source's endpoint for the command itself; called on the event loop."""
+    port = region_port(
+        settings, plan.table, plan.source, api, key_names, clock=SystemClock(), bound_us=0
+    )
+    writer = Writer(
+        regions={plan.source: port},
+        limits=WriterLimits(),
+        observer=Watch(asyncio.get_running_loop().create_future()),
+        sleep=asyncio.sleep,
+        rng=Random(),
+    )
+    return Patient(api=api, region=plan.source, writer=writer)
+
+
 class _Bench:
     """The parts of one process's work."""
 
@@ -206,7 +232,11 @@ class _Bench:
                 view=order.settings.tables[plan.table].view,
             ),
             targets={target: self._target(target) for target in plan.targets},
-            jobs=jobs_of(order.settings, plan, self._apis[plan.source]),
+            jobs=jobs_of(
+                order.settings,
+                plan,
+                Patient(api=self._apis[plan.source], region=plan.source, writer=self._writer),
+            ),
             job=order.job,
             runner=uuid.uuid4().hex,
             policed=plan.terms.policed,
@@ -318,7 +348,7 @@ class _Bench:
 
 
 def jobs_of(settings: Settings, plan: Plan, api: Api) -> Jobs:
-    """Where the backfills of a table are kept; `api`: the source's."""
+    """Where the backfills of a table are kept; `api`: the source's, patient with what passes."""
     return Jobs(
         api=api,
         control_table=settings.control_table,

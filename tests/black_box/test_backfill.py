@@ -6,8 +6,11 @@ import json
 import os
 import signal
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from random import Random
+from socket import socket
 from typing import Any
 
 import pytest
@@ -16,10 +19,12 @@ from support.black_box import REGIONS, World, command, environment, until
 from support.black_box_tables import Table, Wire
 from support.black_box_writers import HOT_KEYS, Writer
 from support.blows import BLOWS, Blow
+from support.engines import HOST, free_port
 from support.tables import unique_name
 
 HOME, AWAY = REGIONS[:2]
 WITHIN_S = 60.0
+LOST = "the cluster's scheduler is lost; run the same command to go on"
 
 
 class Backfill:
@@ -158,6 +163,67 @@ def test_a_worker_that_is_killed_costs_no_item(world: World) -> None:
     status, document, _ = backfill.ended()
 
     assert status == 0
+    assert document["items"] == len(ids)
+    assert arrived(world, table) == len(ids)
+
+
+@contextmanager
+def dask(*arguments: str) -> Iterator[subprocess.Popen[bytes]]:
+    """A scheduler or a worker as a process of its own, as somebody's cluster has them."""
+    as_a_child = command()[:-1]
+    process = subprocess.Popen(
+        [*as_a_child, f"distributed.cli.dask_{arguments[0]}", *arguments[1:], "--no-dashboard"],
+        env=environment(),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait(timeout=10)
+
+
+@contextmanager
+def cluster() -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
+    """A scheduler with one worker: its address, and its process."""
+    port = str(free_port())
+    address = f"tcp://{HOST}:{port}"
+    with (
+        dask("scheduler", "--host", HOST, "--port", port) as scheduler,
+        dask("worker", address, "--nthreads", "2", "--no-nanny"),
+    ):
+        until(lambda: is_open(int(port)), within_s=30, what="the scheduler listens")
+        yield address, scheduler
+
+
+def is_open(port: int) -> bool:
+    """Whether somebody listens there."""
+    with socket() as probe:
+        return probe.connect_ex((HOST, port)) == 0
+
+
+def test_a_scheduler_that_is_lost_is_one_line_and_another_goes_on(world: World) -> None:
+    """On a cluster by its address: the command ends, says how to go on, and does not call the job
+    finished. With a cluster that is new, it goes on where it stood."""
+    table = Table(unique_name(), (HOME, AWAY))
+    ids = populated(world, table, 600)
+    with cluster() as (address, scheduler):
+        first = Backfill(world, table, "--scheduler", address, "--write-rate", "100")
+        until(lambda: arrived(world, table) > 50, within_s=60, what="some have arrived")
+        scheduler.kill()
+        status, _, said = first.ended()
+    *progress, told = said.splitlines()
+    assert status == 1, said
+    assert told == f"replicator: {LOST}"
+    assert all(line.startswith("backfill: ") for line in progress), said
+    assert arrived(world, table) < len(ids)
+
+    with cluster() as (address, _):
+        status, document, said = Backfill(world, table, "--scheduler", address).ended()
+    assert status == 0, said
+    assert "goes on with the one that began" in said
     assert document["items"] == len(ids)
     assert arrived(world, table) == len(ids)
 

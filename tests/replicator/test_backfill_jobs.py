@@ -66,6 +66,13 @@ async def only(jobs: Jobs) -> Job:
     return job
 
 
+async def end(jobs: Jobs, job: Job) -> None:
+    """Finish all segments of a job."""
+    for segment in range(job.segments):
+        await jobs.claim(job.id, segment, "me")
+        await jobs.save(job.id, Cursor(segment=segment, finished=True), "me")
+
+
 def test_a_job_is_found_as_it_was_begun(jobs: Jobs) -> None:
     """With nothing settled, and every segment open."""
 
@@ -133,8 +140,9 @@ def test_a_finished_job_is_told_and_a_discarded_one_is_gone(jobs: Jobs) -> None:
 
     async def steps() -> None:
         first = await jobs.begin(PLAN)
-        for segment in range(PLAN.segments):
-            await jobs.claim(first.id, segment, "me")
+        with pytest.raises(TakenOver, match="3 of 3 segments are not finished"):
+            await jobs.finish(first)
+        await end(jobs, first)
         await jobs.finish(await only(jobs))
         second = await jobs.begin(PLAN)
         await jobs.claim(second.id, 0, "me")
@@ -144,5 +152,23 @@ def test_a_finished_job_is_told_and_a_discarded_one_is_gone(jobs: Jobs) -> None:
         assert [job.id for job in await jobs.load()] == [first.id]
         with pytest.raises(TakenOver):
             await jobs.save(second.id, Cursor(segment=0), "me")
+
+    run(steps)
+
+
+def test_a_job_that_was_discarded_is_not_another(jobs: Jobs) -> None:
+    """Whoever worked on it to its end is told, and ends no job that was begun meanwhile."""
+
+    async def steps() -> None:
+        first = await jobs.begin(PLAN)
+        await end(jobs, first)
+        first = await jobs.latest(first)
+        await jobs.discard(first)
+        second = await jobs.begin(PLAN)
+        for ending in (jobs.latest(first), jobs.finish(first)):
+            with pytest.raises(TakenOver, match="was discarded meanwhile"):
+                await ending
+        assert await jobs.latest(second) == second
+        assert second.finished_us is None
 
     run(steps)

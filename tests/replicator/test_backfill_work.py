@@ -20,7 +20,7 @@ from replicator.backfill.work import SEGMENTS_AT_ONCE
 from replicator.clock import SystemClock
 from replicator.control import ControlKeyStates, create_control_table_request
 from replicator.dynamodb import Boto3Api
-from replicator.errors import ConfigurationError, Fatal, Transient
+from replicator.errors import ConfigurationError, Fatal, Throttled, Transient
 from replicator.handover import active
 from replicator.settings import Settings
 from replicator.table import key_of
@@ -157,6 +157,55 @@ def test_a_permission_that_is_missing_is_one_line(
     assert "allow this operation" in str(raised.value)
     assert "\n" not in str(raised.value)
     assert place.items(AWAY, place.orders) == {}
+
+
+@pytest.mark.parametrize(
+    ("operation", "table", "options"),
+    [("Scan", None, {"dry_run": True}), ("Query", CONTROL, {}), ("UpdateItem", CONTROL, {})],
+)
+def test_what_is_refused_before_the_first_item_is_wrong_set_up(
+    place: Place, operation: str, table: str | None, options: Wire
+) -> None:
+    """A look at what it would cost, and what keeps the job: one line with the remedy."""
+    place.put(HOME, place.orders, *numbered(3))
+    place.apis[HOME].before = refusing(operation, table=table or place.orders)
+    with pytest.raises(ConfigurationError, match="AccessDeniedException; allow this operation"):
+        place.backfill(place.orders, **options)
+
+
+@pytest.mark.parametrize("one_way", [False, True], ids=["every region writes", "one-way"])
+def test_a_control_table_that_fails_now_and_then_ends_nothing(
+    place: Place, capsys: pytest.CaptureFixture[str], *, one_way: bool
+) -> None:
+    """Every call about the job is throttled once, and every answer to one is lost once."""
+    table = place.ledger if one_way else place.orders
+    place.put(HOME, table, *numbered(20))
+    throttled: set[str] = set()
+    lost: set[str] = set()
+    asked: list[str] = []
+
+    def throttle(operation: str, request: Wire) -> None:
+        asked.append("")
+        names = (request.get("TableName"), *request.get("RequestItems", {}))
+        if CONTROL not in names or operation.startswith("Describe"):
+            return
+        asked[-1] = f"{operation} {request}"
+        if asked[-1] not in throttled:
+            throttled.add(asked[-1])
+            raise Throttled(operation)
+
+    def lose(operation: str) -> None:
+        if operation == "UpdateItem" and asked[-1] not in lost:
+            lost.add(asked[-1])
+            raise Transient("the answer was lost")
+
+    place.apis[HOME].before, place.apis[HOME].after = throttle, lose
+    assert place.backfill(table, segments=1) == 0
+    assert document(capsys)["targets"][AWAY]["written"] == 20
+    assert place.items(AWAY, table) == place.items(HOME, table)
+    done = {call.split()[0] for call in throttled}
+    assert done == {"Query", "UpdateItem", "BatchGetItem"}
+    assert len(lost) >= 4, "begun, claimed, saved, finished"
 
 
 def test_a_missing_control_table_is_one_line(place: Place) -> None:
