@@ -18,6 +18,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from functools import lru_cache, partial
 
+from replicator.backfill.rate import Budget
 from replicator.errors import Replaced, ReplicatorError, Throttled, Transient
 from replicator.handover.active import Fence
 from replicator.ports import Api
@@ -54,16 +55,27 @@ class Inserts:
     """Inserts into one table of one region."""
 
     def __init__(
-        self, *, api: Api, table: str, region: str, writer: Writer, fence: Fence | None = None
+        self,
+        *,
+        api: Api,
+        table: str,
+        region: str,
+        writer: Writer,
+        bucket: Budget,
+        fence: Fence | None = None,
     ) -> None:
+        """`bucket`: a batch is paid for before it is made."""
         self._api, self._table, self._fence = api, table, fence
+        self._bucket = bucket
         self._region, self._writer = region, writer
         self._gate = asyncio.Semaphore(BATCHES_IN_FLIGHT)
         self._first = asyncio.Lock()
         self._supported: bool | None = None
 
-    async def insert(self, items: Sequence[Wire]) -> list[bool]:
+    async def insert(self, items: Sequence[Wire], units: Sequence[float]) -> list[bool]:
         """Which of these items of different keys were inserted; the others were not written.
+
+        `units`: what each costs, taken from the bucket if its batch is made.
 
         One whose answer was lost counts as not inserted, although it may stand by now.
 
@@ -76,7 +88,8 @@ class Inserts:
             {place: statements[place] for place in able[start : start + BATCH_STATEMENTS_MAX]}
             for start in range(0, len(able), BATCH_STATEMENTS_MAX)
         ]
-        for inserted in await asyncio.gather(*(self._insert(batch) for batch in batches)):
+        making = (self._insert(batch, sum(units[place] for place in batch)) for batch in batches)
+        for inserted in await asyncio.gather(*making):
             for place in inserted:
                 made[place] = True
         return made
@@ -87,14 +100,16 @@ class Inserts:
             return None
         return {"Statement": text, "Parameters": list(item.values())}
 
-    async def _insert(self, batch: Mapping[int, Wire | None]) -> list[int]:
+    async def _insert(self, batch: Mapping[int, Wire | None], units: float) -> list[int]:
         """The places of one batch that were inserted."""
         if self._supported is None:
             async with self._first:
                 if self._supported is None:
+                    await self._bucket.take(units)
                     return await self._try_first(batch)
         if not self._supported:
             return []
+        await self._bucket.take(units)
         try:
             return await self._insert_all(batch)
         except Replaced:

@@ -9,28 +9,46 @@ Where all regions write, a difference between two items that never had a version
 that is still to be stamped. Such differences are looked at again after a pause, all of a page
 together, with the source read anew.
 
+A key whose row in the control table cannot be read is refused and parked; no other is the worse
+for it.
+
 This module must not know segments or cursors.
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
 from conflict.merge import Steps
-from conflict.operations import Delete, Item, Key, KeyState, Outcome, Put, Stamp
+from conflict.operations import (
+    Delete,
+    Hold,
+    Item,
+    Key,
+    KeyState,
+    Outcome,
+    Put,
+    RaiseTombstone,
+    Release,
+    Stamp,
+)
 from conflict.seed import Seeded, Terms, incoming_of, look_again, may_fill, seed
+from conflict.version import Version
 from replicator.backfill.inserts import Inserts
 from replicator.backfill.rate import Budget
 from replicator.backfill.tally import REFUSED, UNITS
 from replicator.backfill.units import item_bytes, write_units
-from replicator.errors import Poison
+from replicator.errors import Malformed, Poison
 from replicator.ports import READ_BATCH_MAX, KeyStates, Sleep, Table
 from replicator.requests import Wire
 from replicator.writer import Writer
+
+log = logging.getLogger(__name__)
 
 SECOND_LOOK_S = 2.0
 """Longer than a replicator that keeps up takes to stamp a write of its region."""
@@ -98,6 +116,28 @@ class PaidTable:
         return await self._table.delete(operation)
 
 
+class SeparateStates:
+    """ports.KeyStates where a row that is malformed is Poison: the matter of its one key."""
+
+    def __init__(self, states: KeyStates) -> None:
+        self._states = states
+
+    async def read(self, keys: Sequence[Key]) -> list[KeyState]:
+        try:
+            return await self._states.read(keys)
+        except Malformed as error:
+            raise Poison(str(error)) from None
+
+    async def raise_tombstone(self, operation: RaiseTombstone) -> Version | None:
+        return await self._states.raise_tombstone(operation)
+
+    async def hold(self, operation: Hold) -> None:
+        await self._states.hold(operation)
+
+    async def release(self, operation: Release) -> None:
+        await self._states.release(operation)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TargetParts:
     """What a target is made of.
@@ -113,7 +153,6 @@ class TargetParts:
     states: KeyStates
     inserts: Inserts
     join: Callable[[Item], Wire]
-    bucket: Budget
     read_again: Callable[[Sequence[Key]], Awaitable[list[Item | None]]]
     park: Callable[[str, Key, Item, str], Awaitable[None]]
     written: Callable[[str], None]
@@ -148,8 +187,14 @@ class Target:
 
     async def look_again(self, keys: Sequence[Key]) -> None:
         """What a seeder that was killed had still to do for the keys that it was writing."""
-        region, writer = self._parts.region, self._parts.writer
-        await asyncio.gather(*(writer.run(_LookWork(region, key)) for key in keys))
+        await asyncio.gather(*(self._look_again(key) for key in keys))
+
+    async def _look_again(self, key: Key) -> None:
+        try:
+            await self._taken_out(key)
+        except Poison as poison:  # its item, if it still is at the source, comes by once more
+            fields = {"region": self._parts.region, "error": str(poison)}
+            log.warning("backfill.not_looked_at", extra=fields)
 
     async def _fill(self, page: Sequence[Scanned], counts: Counter[str]) -> list[Scanned]:
         """Insert what may go into an empty place; returns the rest."""
@@ -158,39 +203,47 @@ class Target:
         bound: dict[int, Wire] = {}
         for place, (one, state) in enumerate(zip(page, states, strict=True)):
             incoming = incoming_of(one.item, parts.terms)
-            if incoming is not None and may_fill(incoming, state):
+            if incoming is not None and state is not None and may_fill(incoming, state):
                 bound[place] = parts.join(incoming)
-        await parts.bucket.take(sum(page[place].units for place in bound))
-        made = await parts.inserts.insert(list(bound.values()))
+        units = [page[place].units for place in bound]
+        made = await parts.inserts.insert(list(bound.values()), units)
         inserted = {place for place, done in zip(bound, made, strict=True) if done}
         await self._note_inserted([page[place] for place in sorted(inserted)], counts)
         return [one for place, one in enumerate(page) if place not in inserted]
 
     async def _note_inserted(self, inserted: Sequence[Scanned], counts: Counter[str]) -> None:
-        taken_out: set[str] = set()
-        if not self._parts.terms.policed:
-            states = await self._states([one.key for one in inserted])
-            for one, state in zip(inserted, states, strict=True):
-                if state.tombstone is not None and await self._taken_out(one.key):
-                    taken_out.add(one.key.id)
+        looked_at = [] if self._parts.terms.policed else inserted
+        states = dict(
+            zip(
+                (one.key.id for one in looked_at),
+                await self._states([one.key for one in looked_at]),
+                strict=True,
+            )
+        )
         for one in inserted:
-            gone = one.key.id in taken_out
+            state = states.get(one.key.id)
+            buried = state is not None and state.tombstone is not None
+            gone = buried and await self._taken_out(one.key)
             _note(counts, (Seeded.DELETED if gone else Seeded.WRITTEN).value, one)
 
     async def _taken_out(self, key: Key) -> bool:
         return await self._parts.writer.run(_LookWork(self._parts.region, key))
 
-    async def _states(self, keys: Sequence[Key]) -> list[KeyState]:
-        """Read after this call was made, in batches."""
-        parts = self._parts
+    async def _states(self, keys: Sequence[Key]) -> list[KeyState | None]:
+        """Read after this call was made, in batches; None for what cannot be read."""
         batches = [keys[at : at + READ_BATCH_MAX] for at in range(0, len(keys), READ_BATCH_MAX)]
-        answers = await asyncio.gather(
-            *(
-                parts.writer.patiently(parts.region, partial(parts.states.read, batch))
-                for batch in batches
-            )
-        )
+        answers = await asyncio.gather(*map(self._batch, batches))
         return [state for answer in answers for state in answer]
+
+    async def _batch(self, keys: Sequence[Key]) -> list[KeyState | None]:
+        parts = self._parts
+        try:
+            return [*await parts.writer.patiently(parts.region, partial(parts.states.read, keys))]
+        except Poison:  # one of them: which, is found out by reading ever fewer
+            if len(keys) == 1:
+                return [None]
+        half = len(keys) // 2
+        return await self._batch(keys[:half]) + await self._batch(keys[half:])
 
     async def _seed(self, one: Scanned, *, waited: bool) -> str:
         parts = self._parts

@@ -29,7 +29,7 @@ from replicator.backfill.plan import Plan
 from replicator.backfill.rate import Bucket, Budget
 from replicator.backfill.segment import SegmentParts, Source, run_segment
 from replicator.backfill.tally import Tally
-from replicator.backfill.target import PaidTable, Target, TargetParts
+from replicator.backfill.target import PaidTable, SeparateStates, Target, TargetParts
 from replicator.clock import SystemClock
 from replicator.compose import DAY_S, HOME_SLACK_US, fence_of, region_port, table_port
 from replicator.control import ControlKeyStates
@@ -257,10 +257,10 @@ class _Bench:
                     table=order.settings.table_name(order.plan.table, region),
                     region=region,
                     writer=self._writer,
+                    bucket=self._buckets[region],
                     fence=self._fences[region],
                 ),
                 join=self._requests(region).join,
-                bucket=self._buckets[region],
                 read_again=self._read_again,
                 park=self._park,
                 written=self.watch.proven.add,
@@ -294,15 +294,17 @@ class _Bench:
             order.settings, order.plan.table, region, self._apis[region], order.key_names
         )
 
-    def _key_states(self, region: str) -> ControlKeyStates:
+    def _key_states(self, region: str) -> KeyStates:
         plan, settings = self._order.plan, self._order.settings
-        return ControlKeyStates(
-            api=self._apis[region],
-            control_table=settings.control_table,
-            table=plan.table,
-            clock=self._clock,
-            sleep=asyncio.sleep,
-            retention_s=int(settings.tombstone_days * DAY_S),
+        return SeparateStates(
+            ControlKeyStates(
+                api=self._apis[region],
+                control_table=settings.control_table,
+                table=plan.table,
+                clock=self._clock,
+                sleep=asyncio.sleep,
+                retention_s=int(settings.tombstone_days * DAY_S),
+            )
         )
 
     def _requests(self, region: str) -> TableRequests:

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from replicator.backfill.inserts import STATEMENT_CHARACTERS_MAX, Inserts
+from replicator.backfill.rate import Bucket
 from replicator.backfill.work import Watch
 from replicator.dynamodb import Boto3Api
 from replicator.errors import Fatal, ReplicatorError, Transient
@@ -49,7 +50,8 @@ def inserts(api: Api, table: str, clock: VirtualClock) -> Inserts:
         sleep=clock.sleep,
         rng=Random(1),
     )
-    return Inserts(api=api, table=table, region=REGION, writer=writer)
+    bucket = Bucket(None, monotonic_s=clock.monotonic_s, sleep=clock.sleep)
+    return Inserts(api=api, table=table, region=REGION, writer=writer, bucket=bucket)
 
 
 def run(clock: VirtualClock, api: Api, *pages: list[Wire]) -> list[list[bool]]:
@@ -57,7 +59,7 @@ def run(clock: VirtualClock, api: Api, *pages: list[Wire]) -> list[list[bool]]:
 
     async def main() -> list[list[bool]]:
         subject = inserts(api, "orders", clock)
-        return [await subject.insert(page) for page in pages]
+        return [await subject.insert(page, [1.0] * len(page)) for page in pages]
 
     return clock.run(main())
 
@@ -78,7 +80,7 @@ def test_only_empty_places_are_filled(name: str, engine: Callable[[str], Engine]
     boto.put_item(TableName=table, Item=standing)
 
     async def main(api: Api) -> list[bool]:
-        return await inserts(api, table, VirtualClock()).insert(numbered(*range(60)))
+        return await inserts(api, table, VirtualClock()).insert(numbered(*range(60)), [1.0] * 60)
 
     with closing(Boto3Api.open(region=REGION, endpoint_url=url, threads=4)) as api:
         made = asyncio.run(main(api))

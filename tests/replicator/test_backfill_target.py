@@ -11,19 +11,20 @@ from typing import Any
 from conflict.operations import Image, Item, Key, KeyState, RaiseTombstone, marker_of
 from conflict.seed import Seeded, Terms
 from conflict.version import Kind, Version
-from replicator.backfill.inserts import Inserts
+from replicator.backfill.inserts import BATCH_STATEMENTS_MAX, Inserts
 from replicator.backfill.rate import Bucket
 from replicator.backfill.tally import REFUSED, UNITS
 from replicator.backfill.target import (
     SECOND_LOOK_S,
     PaidTable,
     Scanned,
+    SeparateStates,
     Target,
     TargetParts,
     scanned,
 )
 from replicator.backfill.work import Watch
-from replicator.errors import Poison, Throttled
+from replicator.errors import Fatal, Malformed, Poison, Throttled
 from replicator.writer import RegionPort, Writer, WriterLimits
 from support.adapters import MemoryPorts
 from support.clock import VirtualClock
@@ -98,10 +99,11 @@ class Scene:
         return self.clock.run(main())
 
     def _target(self) -> Target:
+        states = SeparateStates(self.ports)
         bucket = Bucket(self.rate, monotonic_s=self.clock.monotonic_s, sleep=self.clock.sleep)
         port = RegionPort(
             table=PaidTable(table=self.ports, bucket=bucket, marker=MARKER),
-            states=self.ports,
+            states=states,
             concurrency=8,
             limit_us=self.clock.now_us,
         )
@@ -118,10 +120,11 @@ class Scene:
                 terms=self.terms,
                 is_authority=False,
                 writer=writer,
-                states=self.ports,
-                inserts=Inserts(api=self.batches, table="orders", region=AWAY, writer=writer),
+                states=states,
+                inserts=Inserts(
+                    api=self.batches, table="orders", region=AWAY, writer=writer, bucket=bucket
+                ),
                 join=lambda item: {**item.image, MARKER: item.marker},
-                bucket=bucket,
                 read_again=self._read_again,
                 park=self._park,
                 written=lambda _: None,
@@ -237,3 +240,51 @@ def test_the_write_rate_holds_in_both_ways() -> None:
     counts = scene.settle(page(100))
     assert counts[UNITS] == 100
     assert scene.clock.monotonic_s() >= 9.0
+
+
+def test_what_no_batch_takes_is_paid_for_once() -> None:
+    """Where batches are not allowed only the first is paid for in vain, or half the rate is."""
+    scene = Scene(rate=10.0)
+    scene.batches.during = lambda: (_ for _ in ()).throw(Fatal("AccessDeniedException"))
+    counts = scene.settle(page(100), page(200)[100:])
+    assert counts[UNITS] == 200
+    assert scene.clock.monotonic_s() < (200 + BATCH_STATEMENTS_MAX) / 10.0 + 1.0
+
+
+def test_a_row_that_cannot_be_read_stops_its_own_key() -> None:
+    """It is refused and parked with the reason; every other item is written, in both ways."""
+    for policed in (True, False):
+        scene = Scene(policed=policed, authority=not policed)
+        scene.ports = WithBadRows(scene.region, {"S3", "S77"}, scene.clock)
+        counts = scene.settle(page(120))
+        assert (counts[Seeded.WRITTEN.value], counts[REFUSED]) == (118, 2)
+        assert len(scene.region.items) == 118
+        assert sorted(at for at, _, _ in scene.parked) == ["S3", "S77"]
+        assert {reason for _, _, reason in scene.parked} == {"its row is malformed"}
+
+
+def test_a_row_that_cannot_be_read_does_not_hold_up_who_goes_on() -> None:
+    """The second look of one that was killed passes it by, and takes out what it may."""
+    scene = Scene(policed=False, authority=True)
+    scene.ports = WithBadRows(scene.region, {"S3"}, scene.clock)
+    scene.region.items |= {f"S{n}": Item(image(n), marker_of(SEED)) for n in range(5)}
+    scene.region.states["S4"] = KeyState(DELETED)
+
+    async def look() -> None:
+        await scene._target().look_again([key(number) for number in range(5)])
+
+    scene.clock.run(look())
+    assert sorted(scene.region.items) == ["S0", "S1", "S2", "S3"]
+
+
+class WithBadRows(MemoryPorts):
+    """A region whose control table holds some rows that cannot be read."""
+
+    def __init__(self, region: MemoryRegion, bad: set[str], clock: VirtualClock) -> None:
+        super().__init__(region, sleep=clock.sleep)
+        self._bad = bad
+
+    async def read(self, keys: Sequence[Key]) -> list[KeyState]:
+        if any(at.id in self._bad for at in keys):
+            raise Malformed("its row is malformed")
+        return await super().read(keys)

@@ -18,7 +18,7 @@ from replicator.backfill.command import run_backfill
 from replicator.backfill.plan import Request
 from replicator.backfill.work import SEGMENTS_AT_ONCE
 from replicator.clock import SystemClock
-from replicator.control import ControlKeyStates, create_control_table_request
+from replicator.control import ControlKeyStates, create_control_table_request, digest
 from replicator.dynamodb import Boto3Api
 from replicator.errors import ConfigurationError, Fatal, Throttled, Transient
 from replicator.handover import active
@@ -230,6 +230,32 @@ def test_what_can_never_be_written_is_parked(
     (parked,) = asyncio.run(quarantine.load(place.orders))
     assert (parked.target, parked.image) == (AWAY, huge)
     assert parked.version == Version(0, HOME, 0, Kind.REPLICATED)
+
+
+@pytest.mark.parametrize("one_way", [False, True], ids=["every region writes", "one-way"])
+def test_a_control_row_that_cannot_be_read_stops_its_own_key(
+    place: Place, capsys: pytest.CaptureFixture[str], *, one_way: bool
+) -> None:
+    """Its item is refused and kept, with the row's name and the remedy; all others arrive. Once the
+    row is mended, the next run brings it."""
+    table = place.ledger if one_way else place.orders
+    place.put(HOME, table, *numbered(24))
+    key = key_of({"id": {"S": "7"}}, ("id",))
+    row: Any = {"pk": {"S": f"key#{table}#{digest(key)}"}, "sk": {"S": "state"}}
+    malformed: Any = {**row, "tombstone": {"S": "nonsense"}}
+    client(place.url, AWAY).put_item(TableName=CONTROL, Item=malformed)
+    assert place.backfill(table) == 1
+    counts = document(capsys)["targets"][AWAY]
+    assert (counts["written"], counts["refused"]) == (23, 1)
+    quarantine = Quarantine(api=place.apis[HOME], control_table=CONTROL)
+    (parked,) = asyncio.run(quarantine.load(table))
+    assert parked.key == key
+    assert parked.reason.endswith("tombstone is malformed; mend or delete it")
+
+    client(place.url, AWAY).delete_item(TableName=CONTROL, Key=row)
+    assert place.backfill(table) == 0
+    assert document(capsys)["targets"][AWAY]["written"] == 1
+    assert place.items(AWAY, table) == place.items(HOME, table)
 
 
 def test_two_populated_tables(
