@@ -162,7 +162,8 @@ def _add_run(parser: argparse.ArgumentParser) -> None:
 def _add_verify(parser: argparse.ArgumentParser) -> None:
     parser.epilog = (
         "Keys of items that differ are printed in clear, and written to the report. Exit status: "
-        "0 equal or repaired, 1 different, 2 wrong usage or a region does not answer."
+        "0 equal or repaired, 1 different or not known to be equal, 2 wrong usage or a region "
+        "does not answer."
     )
     parser.add_argument("--table", required=True, metavar="NAME", help="as configured")
     parser.add_argument("--regions", help="separated by commas; all of the table's if left out")

@@ -236,6 +236,33 @@ def test_a_source_that_was_replaced_repairs_nothing(world: World, verify: Verify
     assert verify()[0] == 1
 
 
+def test_what_keeps_changing_is_not_called_equal(
+    world: World, verify: Verify, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A key that is written between any two looks is no difference; but 0 would say that all is
+    equal, and the document says that this is not known. At rest it is."""
+    table = world.add(Table(unique_name(), regions=REGIONS[:2]))
+    for region, value in zip(table.members, ("0", "-1"), strict=True):
+        fill(world, table, region, [numbered("hot", value, OLD), numbered("cold", "1")])
+    call, written = LeanApi.call, iter(range(1, 10_000))
+
+    async def write_before_a_look(api: LeanApi, operation: str, request: Any) -> dict[str, Any]:
+        if table.name in request.get("RequestItems", {}):
+            fill(world, table, REGIONS[0], [numbered("hot", f"{next(written)}", OLD)])
+        return await call(api, operation, request)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(LeanApi, "call", write_before_a_look)
+        status, document = verify()
+    summary = document["summary"]
+    assert (status, document["differences"]) == (1, [])
+    assert (summary["restless"], summary["equal"]) == (1, False)
+
+    fill(world, table, REGIONS[0], [numbered("hot", "-1", OLD)])
+    status, document = verify()
+    assert (status, document["summary"]["equal"]) == (0, True)
+
+
 def test_a_sample_takes_a_share_of_the_keys_everywhere(world: World, verify: Verify) -> None:
     """Half of the keys, the same in every region: some differences, and only real ones."""
     table = world.add(Table(unique_name(), regions=REGIONS[:2], key_schema=RANGED))
