@@ -16,6 +16,7 @@ from replicator.ports import Api
 from replicator.requests import TableRequests, Wire
 from replicator.settings import Settings
 from replicator.table import key_of
+from replicator.view import View
 
 SAMPLE_PAGES = 4
 SAMPLE_PAGE_ITEMS = 100
@@ -29,6 +30,7 @@ class Estimate:
     source: str
     targets: tuple[str, ...]
     items: int
+    """In the source, those that are not replicated among them: all are read."""
     size_bytes: int
     read_units: float
     write_units_per_target: int
@@ -44,9 +46,10 @@ async def estimate(
     request: Request, plan: Plan, settings: Settings, found: Found, apis: Mapping[str, Api]
 ) -> Estimate:
     """Read a sample, and reckon from it and from what DescribeTable says."""
+    entry = settings.tables[plan.table]
     requests = TableRequests(
         table=settings.table_name(plan.table, plan.source),
-        marker=settings.tables[plan.table].marker,
+        marker=entry.marker,
         key_names=found.key_names,
     )
     pages = min(SAMPLE_PAGES, plan.segments)
@@ -59,7 +62,7 @@ async def estimate(
     units_each = mean_bytes = 0.0
     if sample:
         mean_bytes = sum(map(item_bytes, sample)) / len(sample)
-        units_each = sum(_units(wire, requests) for wire in sample) / len(sample)
+        units_each = sum(_units(wire, requests, entry.view) for wire in sample) / len(sample)
         items = max(items, len(sample))
         size_bytes = max(size_bytes, round(mean_bytes * len(sample)))
     read_units = math.ceil(size_bytes / READ_UNIT_BYTES) * EVENTUALLY_CONSISTENT
@@ -95,7 +98,9 @@ async def _sample(api: Api, requests: TableRequests, segment: int, segments: int
     return items
 
 
-def _units(wire: Wire, requests: TableRequests) -> int:
-    item = requests.split(wire)
-    assert item is not None
+def _units(wire: Wire, requests: TableRequests, view: View) -> int:
+    """What an item costs as its copies hold it; nothing where it is not replicated."""
+    item = view.item(requests.split(wire))
+    if item is None:
+        return 0
     return scanned(key_of(wire, requests.key_names), item, requests.marker).units

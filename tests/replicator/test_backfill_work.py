@@ -15,6 +15,7 @@ from conflict.operations import Key, RaiseTombstone
 from conflict.version import Kind, Version
 from replicator.backfill import segment, target
 from replicator.backfill.command import run_backfill
+from replicator.backfill.estimate import SAMPLE_PAGES
 from replicator.backfill.plan import Request
 from replicator.backfill.work import SEGMENTS_AT_ONCE
 from replicator.clock import SystemClock
@@ -67,6 +68,8 @@ class Place:
     apis: dict[str, Watched]
     orders: str = field(default_factory=unique_name)
     ledger: str = field(default_factory=unique_name)
+    filters: dict[str, Any] = field(default_factory=dict)
+    """Of the one-way table."""
 
     def __post_init__(self) -> None:
         for region in (HOME, AWAY):
@@ -82,7 +85,7 @@ class Place:
                 "control_table": CONTROL,
                 "tables": {
                     self.orders: {"regions": [HOME, AWAY]},
-                    self.ledger: {"source": HOME, "targets": [AWAY]},
+                    self.ledger: {"source": HOME, "targets": [AWAY], **self.filters},
                 },
             }
         )
@@ -297,6 +300,22 @@ def test_a_dry_run_writes_nothing(place: Place, capsys: pytest.CaptureFixture[st
     for api in place.apis.values():
         reading = {"DescribeTable", "DescribeTimeToLive", "Scan"}
         assert {operation for operation, _ in api.calls} <= reading
+
+
+def test_a_dry_run_counts_what_is_replicated(
+    place: Place, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """All items are read; those that `where` keeps at home, and what `without` leaves out, are not
+    written."""
+    items = numbered(50, "x" * 2_000)
+    place.put(HOME, place.ledger, *({**item, "s": {"S": "live"}} for item in items[:10]))
+    place.put(HOME, place.ledger, *({**item, "s": {"S": "draft"}} for item in items[10:]))
+    place.filters = {"where": "s = 'live'", "without": ["text"]}
+    assert place.backfill(place.ledger, dry_run=True, segments=SAMPLE_PAGES) == 0
+    told = document(capsys)
+    assert (told["items"], told["write_units_per_target"]) == (50, 10)
+    assert place.backfill(place.ledger) == 0
+    assert document(capsys)["targets"][AWAY]["units"] == 10
 
 
 def test_what_is_settled_is_not_scanned_again(
