@@ -167,6 +167,17 @@ def test_a_worker_that_is_killed_costs_no_item(world: World) -> None:
     assert arrived(world, table) == len(ids)
 
 
+def test_reading_keeps_to_its_rate(world: World) -> None:
+    """So many read units a second and no more, but for one second's worth that may be saved up."""
+    table = Table(unique_name(), (HOME, AWAY))
+    ids = populated(world, table, 600)
+    rate = 2.0
+    status, document, said = Backfill(world, table, "--read-rate", str(rate)).ended()
+    assert (status, document["items"]) == (0, len(ids)), said
+    assert document["read_units"] > 2 * rate, "too few for the rate to show"
+    assert document["seconds"] >= document["read_units"] / rate - 1
+
+
 @contextmanager
 def dask(*arguments: str) -> Iterator[subprocess.Popen[bytes]]:
     """A scheduler or a worker as a process of its own, as somebody's cluster has them."""
