@@ -243,10 +243,11 @@ class _Renderer:
         return {"Type": "AWS::ECS::Service", "Properties": properties}
 
     def _role(self, of: Mapping[str, Any]) -> Document:
-        principal: Document = {"Service": of["service"]}
-        if of["trusted"] is not None:
-            principal = {"AWS": self.text(of["trusted"])}
-        trust = {"Effect": "Allow", "Action": "sts:AssumeRole", "Principal": principal}
+        principals: list[Document] = [{"AWS": self.text(who)} for who in of["trusted"]]
+        trust = [
+            {"Effect": "Allow", "Action": "sts:AssumeRole", "Principal": principal}
+            for principal in principals or [{"Service": of["service"]}]
+        ]
         policy = {
             "PolicyName": "replicator",
             "PolicyDocument": {
@@ -256,7 +257,7 @@ class _Renderer:
         }
         properties = {
             "RoleName": of["name"],
-            "AssumeRolePolicyDocument": {"Version": "2012-10-17", "Statement": [trust]},
+            "AssumeRolePolicyDocument": {"Version": "2012-10-17", "Statement": trust},
             "Policies": [policy],
         }
         return {"Type": "AWS::IAM::Role", "Properties": properties}

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from infra.alarms import Alarm, alarms_of
-from infra.permissions import Statement, access_statements, service_statements
+from infra.permissions import Statement, access_statements, service_statements, visitors
 from replicator.control import CONTROL_KEY_SCHEMA, CONTROL_TTL_ATTRIBUTE
 from replicator.settings import Settings
 
@@ -121,7 +121,8 @@ def stack_of(settings: Settings, region: str, options: Options) -> Stack:
         resources += _lambda(region, read) if options.mode == "lambda" else _service(region)
         resources.append(_role(region, options.mode, statements))
         resources.append(_dashboard(region, aws_region, alarms))
-    if settings.regions[region].role_arn is not None:
+    opened = any(region in table.members for table in settings.tables.values())
+    if opened and settings.regions[region].role_arn is not None:
         resources.append(_access_role(settings, region, kms=options.kms))
     return Stack(
         region=region,
@@ -168,8 +169,8 @@ def _parameters(
             Parameter(name="SecurityGroups", text="With port 443 outwards only", many=True),
             Parameter(name="ConfigFile", text="Configuration", default="replicator.toml"),
         ]
-    if settings.regions[region].role_arn is not None:
-        text = "Roles of the replicators that may act here"
+    if settings.regions[region].role_arn is not None and visitors(settings, region):
+        text = "Roles of the replicators of other regions that may act here"
         found.append(Parameter(name="TrustedRoleArns", text=text, many=True))
     return found
 
@@ -270,19 +271,23 @@ def _role(region: str, mode: str, statements: Sequence[Statement]) -> Resource:
     properties = {
         "name": f"replicator-{region}",
         "service": principal,
-        "trusted": None,
+        "trusted": (),
         "statements": statements,
     }
     return Resource(key="Role", kind="role", properties=properties)
 
 
 def _access_role(settings: Settings, region: str, *, kms: bool) -> Resource:
-    """The role by which replicators of other accounts act in this one."""
+    """The role by which replicators act in this region: those of others, and its own."""
+    own = any(region in table.sources for table in settings.tables.values())
+    trusted: tuple[str, ...] = ("${arn.Role}",) if own else ()
+    if visitors(settings, region):
+        trusted += ("${param.TrustedRoleArns}",)
     name = str(settings.regions[region].role_arn).rpartition("/")[2]
     properties = {
         "name": name,
         "service": None,
-        "trusted": "${param.TrustedRoleArns}",
+        "trusted": trusted,
         "statements": access_statements(settings, region, kms=kms),
     }
     return Resource(key="AccessRole", kind="role", properties=properties)

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from infra.cloudformation import template
 from infra.definition import MODES, Options, stack_of
+from infra.permissions import check_roles
 from infra.terraform import module
 from replicator.configuration import load
 from replicator.errors import ConfigurationError
@@ -27,7 +28,11 @@ KINDS = ("S", "N", "B")
 
 
 def files(settings: Settings, options: Options) -> dict[Path, str]:
-    """Every file, by its place below the directory."""
+    """Every file, by its place below the directory.
+
+    Raises: ConfigurationError where a region's policy cannot be said.
+    """
+    check_roles(settings)
     made: dict[Path, str] = {}
     for region in settings.regions:
         stack = stack_of(settings, region, options)

@@ -1,8 +1,10 @@
 """Who may do what: exact actions on exact ARNs, by mode.
 
 The running service makes no table, changes none, and has no `*`. A region with a `role_arn` is
-another account's: the service may assume that role and nothing else there, and what it may do by
-it stands in that region's own stack. The source of a one-way table is only read.
+entered by that role alone, also by the replicator that runs there: the service may assume it and
+nothing else, and what it may do by it stands in that region's own stack. A region without one is
+of the account that the process runs in, which is why a replicator behind a `role_arn` can reach
+none such (`check_roles`). The source of a one-way table is only read.
 
 Each action stands here because a call needs it; tests/infra/test_permissions.py runs the shipping
 code with everything else refused.
@@ -13,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from replicator.errors import ConfigurationError
 from replicator.records import Mode
 from replicator.settings import Settings
 
@@ -53,6 +56,29 @@ class Statement:
     conditions: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
 
+def check_roles(settings: Settings) -> None:
+    """Whether the policies of all regions can be said.
+
+    Raises: ConfigurationError where a replicator would take another account's region for one of
+        its own, or where two regions would make the same role.
+    """
+    for name, table in settings.tables.items():
+        for source in table.sources:
+            for other in table.members:
+                if not _is_ours(settings, source) and _is_ours(settings, other):
+                    raise ConfigurationError(
+                        f"regions.{other}: has no role_arn, and the replicator of {source}, which "
+                        f"is in another account, opens it for tables.{name}; give it one too"
+                    )
+    makers: dict[str, str] = {}
+    for region, entry in settings.regions.items():
+        if entry.role_arn is not None and makers.setdefault(entry.role_arn, region) != region:
+            raise ConfigurationError(
+                f"regions.{region}.role_arn: is that of {makers[entry.role_arn]} too, and the "
+                "stack of each makes its own; give each region a role of its own"
+            )
+
+
 def control_arn(settings: Settings, region: str) -> str:
     """The ARN of a region's control table."""
     return _table_arn(settings, region, settings.control_table)
@@ -64,18 +90,21 @@ def service_statements(settings: Settings, region: str, mode: str, *, kms: bool)
     members = {other for name in tables for other in settings.tables[name].members}
     near = [r for r in settings.regions if r in members and _is_ours(settings, r)]
     streams = tuple(f"${{stream.{table}}}" for table in tables)
-    found = [Statement(sid="Streams", actions=STREAM, resources=streams)]
+    # A mapping reads by the role of its function; the process by that of the region.
+    reads = mode == "lambda" or _is_ours(settings, region)
+    found = [Statement(sid="Streams", actions=STREAM, resources=streams)] if reads else []
     for place in near:
         found += _in_region(settings, place, tables, mends=mode == "service")
     for place in settings.regions:
         role_arn = settings.regions[place].role_arn
-        if place in members and place != region and role_arn is not None:
+        if place in members and role_arn is not None:
             roles: tuple[str, ...] = (role_arn,)
             found.append(
                 Statement(sid=_sid("Assume", place), actions=("sts:AssumeRole",), resources=roles)
             )
     if kms:
-        found += [_kms(settings, place, home=region) for place in near]
+        keys = dict.fromkeys([*near, *([region] if reads else [])])
+        found += [_kms(settings, place, home=region) for place in keys]
     if mode == "lambda":
         found += [
             Statement(sid="Failures", actions=QUEUE, resources=("${arn.Failures}",)),
@@ -85,10 +114,20 @@ def service_statements(settings: Settings, region: str, mode: str, *, kms: bool)
 
 
 def access_statements(settings: Settings, region: str, *, kms: bool) -> list[Statement]:
-    """What replicators of other accounts may do in this one."""
+    """What replicators may do in a region by its `role_arn`: those of other accounts, its own."""
     tables = [name for name, table in settings.tables.items() if region in table.members]
-    found = _in_region(settings, region, tables, mends=True)
+    read = [name for name in tables if region in settings.tables[name].sources]
+    streams = tuple(f"${{stream.{table}}}" for table in read)
+    found = [Statement(sid="Streams", actions=STREAM, resources=streams)] if read else []
+    found += _in_region(settings, region, tables, mends=True)
     return [*found, _kms(settings, region, home=region)] if kms else found
+
+
+def visitors(settings: Settings, region: str) -> list[str]:
+    """The other regions whose replicators open this one."""
+    tables = [table for table in settings.tables.values() if region in table.members]
+    sources = {source for table in tables for source in table.sources}
+    return [name for name in settings.regions if name in sources - {region}]
 
 
 def _is_ours(settings: Settings, region: str) -> bool:

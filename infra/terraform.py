@@ -282,12 +282,16 @@ class _Renderer:
         }
 
     def _role(self, of: Mapping[str, Any]) -> Document:
-        principal: Document = {"Service": of["service"]}
-        if of["trusted"] is not None:
+        if of["trusted"]:
             # A list inside a document that is a text: Terraform has to encode it.
-            trusted = 'jsonencode({Version = "2012-10-17", Statement = [{Effect = "Allow", '
-            trusted += 'Action = "sts:AssumeRole", Principal = {AWS = var.trusted_role_arns}}]})'
+            statements = ", ".join(
+                '{Effect = "Allow", Action = "sts:AssumeRole", '
+                f"Principal = {{AWS = {self.text(who)[2:-1]}}}}}"
+                for who in of["trusted"]
+            )
+            trusted = f'jsonencode({{Version = "2012-10-17", Statement = [{statements}]}})'
             return {"name": of["name"], "assume_role_policy": f"${{{trusted}}}"}
+        principal = {"Service": of["service"]}
         trust = {"Effect": "Allow", "Action": "sts:AssumeRole", "Principal": principal}
         document = {"Version": "2012-10-17", "Statement": [trust]}
         return {"name": of["name"], "assume_role_policy": json.dumps(document)}

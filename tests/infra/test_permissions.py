@@ -7,7 +7,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from infra.permissions import Statement, service_statements
+import pytest
+
+from infra.permissions import Statement, access_statements, service_statements
 from replicator.clock import SystemClock
 from replicator.compose import build_pipeline, heart, ledger, pipeline_stats
 from replicator.control import create_control_table_request
@@ -27,6 +29,7 @@ from support.tables import client, create_table, unique_name
 
 HOME, AWAY = "us-east-1", "eu-west-1"
 ACCOUNT = "000000000000"
+ROLE = "arn:aws:iam::000000000000:role/enter-{}"
 
 
 @dataclass
@@ -68,7 +71,7 @@ class PolicedApi:
         return resource.replace("${partition}", "aws").replace("${account}", ACCOUNT)
 
 
-def world(engine: Callable[[str], Engine]) -> tuple[Settings, dict[str, str]]:
+def world(engine: Callable[[str], Engine], *, roles: bool) -> tuple[Settings, dict[str, str]]:
     """Tables of both modes in two regions, and the ARNs of HOME's streams."""
     url = engine("ministack").endpoint_url
     every, one_way, control = unique_name("every"), unique_name("one-way"), unique_name("control")
@@ -82,7 +85,12 @@ def world(engine: Callable[[str], Engine]) -> tuple[Settings, dict[str, str]]:
     for region in (HOME, AWAY):
         client(url, region).create_table(**create_control_table_request(control))
     settings = Settings(
-        regions={n: RegionSettings(aws_region=n, endpoint_url=url) for n in (HOME, AWAY)},
+        regions={
+            name: RegionSettings(
+                aws_region=name, endpoint_url=url, role_arn=ROLE.format(name) if roles else None
+            )
+            for name in (HOME, AWAY)
+        },
         tables={
             every: TableSettings(regions=(HOME, AWAY)),
             one_way: TableSettings(source=HOME, targets=(AWAY,)),
@@ -93,23 +101,27 @@ def world(engine: Callable[[str], Engine]) -> tuple[Settings, dict[str, str]]:
 
 
 def policed(settings: Settings, streams: Mapping[str, str]) -> dict[str, PolicedApi]:
-    """Each region behind the policy of the service that reads HOME's streams."""
-    statements = service_statements(settings, HOME, "service", kms=False)
+    """Each region behind the policy of the service that reads HOME's streams, or where it is
+    entered by a role, behind that role's."""
+    service = service_statements(settings, HOME, "service", kms=False)
     return {
         name: PolicedApi(
             Boto3Api.open(region=region.aws_region, endpoint_url=region.endpoint_url),
             region.aws_region,
-            statements,
+            service if region.role_arn is None else access_statements(settings, name, kms=False),
             streams,
         )
         for name, region in settings.regions.items()
     }
 
 
-def test_the_service_runs_on_its_policy_alone(engine: Callable[[str], Engine]) -> None:
+@pytest.mark.parametrize("roles", [False, True], ids=["one account", "by roles"])
+def test_the_service_runs_on_its_policy_alone(
+    engine: Callable[[str], Engine], *, roles: bool
+) -> None:
     """Preflight, both modes, puts and deletes, notes, comparison: nothing is refused; and what the
     policy allows beyond is named here, with the call that needs it."""
-    settings, streams = world(engine)
+    settings, streams = world(engine, roles=roles)
     apis = policed(settings, streams)
     asyncio.run(_replicate(settings, apis))
     used = {pair for api in apis.values() for pair in api.used}

@@ -210,17 +210,15 @@ def _statements(document: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def _trust(document: dict[str, Any]) -> str:
-    (statement,) = document["Statement"]
-    (who,) = statement["Principal"].items()
-    return f"{statement['Action']} by {who[0]} {who[1]}"
+    said = [(s["Action"], *s["Principal"].items()) for s in document["Statement"]]
+    return "; ".join(f"{action} by {kind} {who}" for action, (kind, who) in said)
 
 
 def _trust_tf(text: str) -> str:
     if not text.startswith("${"):
         return _trust(json.loads(text))
-    (action,) = re.findall(r'Action = "([^"]+)"', text)
-    (who,) = re.findall(r"Principal = \{AWS = var\.(\w+)\}", text)
-    return f"{action} by AWS <{who}>"
+    said = re.findall(r'Action = "([^"]+)", Principal = \{AWS = ([\w.]+)\}', text)
+    return "; ".join(f"{action} by AWS {_name(who)}" for action, who in said)
 
 
 def _table_cfn(table: dict[str, Any]) -> dict[str, Any]:
