@@ -202,6 +202,14 @@ class _Renderer:
             "awslogs-stream-prefix": "replicator",
         }
         environment = self.texts(of["environment"])
+        liveness = of["liveness"]
+        health = {
+            "Command": of["asked"],
+            "Interval": liveness.interval_s,
+            "Timeout": liveness.timeout_s,
+            "Retries": liveness.retries,
+            "StartPeriod": liveness.start_s,
+        }
         container = {
             "Name": "replicator",
             "Image": self.text(of["image"]),
@@ -210,6 +218,7 @@ class _Renderer:
             "Essential": True,
             "ReadonlyRootFilesystem": True,
             "StopTimeout": 60,
+            "HealthCheck": health,
             "LogConfiguration": {"LogDriver": "awslogs", "Options": logs},
         }
         properties = {

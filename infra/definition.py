@@ -62,6 +62,32 @@ required"; ECS API, LogConfiguration; aws/containers-roadmap, issue 1719 (open).
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LivenessSettings:
+    """How ECS asks whether the process lives: dead after about a minute and a half of silence.
+
+    Source: ECS, "Determine Amazon ECS task health using container health checks": the check in an
+    image is not looked at, and a service replaces a task whose container is unhealthy.
+    """
+
+    interval_s: int = 30
+    timeout_s: int = 10
+    retries: int = 3
+    start_s: int = 120
+
+
+LIVENESS = LivenessSettings()
+
+ASK = (
+    "from http.client import HTTPConnection; "
+    "asked = HTTPConnection({host!r}, {port}, timeout=5); "
+    "asked.request('GET', '/healthz'); asked.getresponse()"
+)
+"""Any answer will do. /healthz is red for a gap or a region out of reach, and /readyz until every
+source has answered: a process made anew mends neither, and would be made anew for ever. But the
+page is served by the loop that replicates, so that a loop which is stuck gives no answer at all."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Resource:
     """One thing to be made. `kind` chooses how it is rendered."""
 
@@ -118,7 +144,8 @@ def stack_of(settings: Settings, region: str, options: Options) -> Stack:
     alarms = alarms_of(settings, region, options.mode) if read else []
     resources = [_control_table(settings, options), *_tables(settings, region, options)]
     if read:
-        resources += _lambda(region, read) if options.mode == "lambda" else _service(region)
+        of_mode = _lambda(region, read) if options.mode == "lambda" else _service(settings, region)
+        resources += of_mode
         resources.append(_role(region, options.mode, statements))
         resources.append(_dashboard(region, aws_region, alarms))
     opened = any(region in table.members for table in settings.tables.values())
@@ -246,7 +273,7 @@ def _lambda(region: str, tables: Sequence[str]) -> list[Resource]:
     ]
 
 
-def _service(region: str) -> list[Resource]:
+def _service(settings: Settings, region: str) -> list[Resource]:
     name = f"replicator-{region}"
     task = {
         "name": name,
@@ -254,8 +281,11 @@ def _service(region: str) -> list[Resource]:
         "command": [
             *("run", "--config", "${param.ConfigFile}"),
             *("--source", region, "--log-json", "--tolerate-outage"),
+            *("--port", str(settings.http.port)),  # the one that is asked below
         ],
         "environment": TOLD_TO_CLOUDWATCH,
+        "asked": ["CMD", "python", "-c", _ask(settings)],
+        "liveness": LIVENESS,
         "cpu": "1024",
         "memory": "2048",
     }
@@ -264,6 +294,12 @@ def _service(region: str) -> list[Resource]:
         Resource(key="Task", kind="task", properties=task),
         Resource(key="Service", kind="service", properties={"name": name}),
     ]
+
+
+def _ask(settings: Settings) -> str:
+    """The check's program; where the page is bound to every address, loopback is one of them."""
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.http.host, settings.http.host)  # noqa: S104
+    return ASK.format(host=host, port=settings.http.port)
 
 
 def _role(region: str, mode: str, statements: Sequence[Statement]) -> Resource:

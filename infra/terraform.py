@@ -237,6 +237,14 @@ class _Renderer:
             "awslogs-region": "${data.aws_region.current.name}",
             "awslogs-stream-prefix": "replicator",
         }
+        liveness = of["liveness"]
+        health = {
+            "command": of["asked"],
+            "interval": liveness.interval_s,
+            "timeout": liveness.timeout_s,
+            "retries": liveness.retries,
+            "startPeriod": liveness.start_s,
+        }
         container = {
             "name": "replicator",
             "image": self.text(of["image"]),
@@ -248,6 +256,7 @@ class _Renderer:
             "essential": True,
             "readonlyRootFilesystem": True,
             "stopTimeout": 60,
+            "healthCheck": health,
             "logConfiguration": {"logDriver": "awslogs", "options": logs},
         }
         return {

@@ -90,6 +90,7 @@ def from_template(document: dict[str, Any]) -> dict[str, Any]:
                 "environment": {v["Name"]: v["Value"] for v in c["Environment"]},
                 "stop_s": c["StopTimeout"],
                 "read_only": c["ReadonlyRootFilesystem"],
+                "health": {snake(k): v for k, v in c["HealthCheck"].items()},
             }
             for t in by_kind.get("AWS::ECS::TaskDefinition", [])
             for c in t["ContainerDefinitions"]
@@ -160,6 +161,7 @@ def from_module(document: dict[str, Any]) -> dict[str, Any]:
                 "environment": {v["name"]: v["value"] for v in c["environment"]},
                 "stop_s": c["stopTimeout"],
                 "read_only": c["readonlyRootFilesystem"],
+                "health": {snake(k): v for k, v in c["healthCheck"].items()},
             }
             for t in of("aws_ecs_task_definition")
             for c in json.loads(t["container_definitions"])
