@@ -134,8 +134,11 @@ class _Renderer:
             "QueueName": of["name"],
             "VisibilityTimeout": of["hidden_s"],
             "MessageRetentionPeriod": seconds,
-            "SqsManagedSseEnabled": True,
         }
+        if of["kms"]:
+            properties["KmsMasterKeyId"] = self.text(of["kms"])
+        else:
+            properties["SqsManagedSseEnabled"] = True
         return {
             "Type": "AWS::SQS::Queue",
             "DeletionPolicy": "Retain",
@@ -145,6 +148,8 @@ class _Renderer:
 
     def _logs(self, of: Mapping[str, Any]) -> Document:
         properties: Document = {"LogGroupName": of["name"], "RetentionInDays": RETENTION_DAYS}
+        if of["kms"]:
+            properties["KmsKeyId"] = self.text(of["kms"])
         return {
             "Type": "AWS::Logs::LogGroup",
             "DeletionPolicy": "Delete",

@@ -129,6 +129,11 @@ class Options:
     kms: bool = True
     create: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
+    @property
+    def key(self) -> str | None:
+        """What everything that rests in the region is encrypted with; None: keys owned by AWS."""
+        return "${param.KmsKeyArn}" if self.kms else None
+
 
 def logical(text: str) -> str:
     """A name that both languages take: `us-east-1` becomes `UsEast1`."""
@@ -144,8 +149,10 @@ def stack_of(settings: Settings, region: str, options: Options) -> Stack:
     alarms = alarms_of(settings, region, options.mode) if read else []
     resources = [_control_table(settings, options), *_tables(settings, region, options)]
     if read:
-        of_mode = _lambda(region, read) if options.mode == "lambda" else _service(settings, region)
-        resources += of_mode
+        if options.mode == "lambda":
+            resources += _lambda(region, read, options)
+        else:
+            resources += _service(settings, region, options)
         resources.append(_role(region, options.mode, statements))
         resources.append(_dashboard(region, aws_region, alarms))
     opened = any(region in table.members for table in settings.tables.values())
@@ -175,7 +182,7 @@ def _parameters(
             text = f"Stream of {settings.table_name(table, region)}: DescribeTable, LatestStreamArn"
             found.append(Parameter(name=f"StreamArn{logical(table)}", text=text))
     if options.kms:
-        found.append(Parameter(name="KmsKeyArn", text="KMS key of this region's tables and logs"))
+        found.append(Parameter(name="KmsKeyArn", text="KMS key of this region, see README.md"))
         others = {other for table in read for other in settings.tables[table].members} - {region}
         for other in sorted(others):
             if settings.regions[other].role_arn is None:
@@ -208,7 +215,7 @@ def _control_table(settings: Settings, options: Options) -> Resource:
         "keys": {name: kind for name, (_, kind) in CONTROL_KEY_SCHEMA.items()},
         "ttl": CONTROL_TTL_ATTRIBUTE,
         "stream": None,
-        "kms": "${param.KmsKeyArn}" if options.kms else None,
+        "kms": options.key,
     }
     return Resource(key="ControlTable", kind="table", properties=properties)
 
@@ -224,7 +231,7 @@ def _tables(settings: Settings, region: str, options: Options) -> list[Resource]
                 "keys": dict(keys),
                 "ttl": None,
                 "stream": "NEW_AND_OLD_IMAGES",
-                "kms": "${param.KmsKeyArn}" if options.kms else None,
+                "kms": options.key,
             },
         )
         for table, keys in options.create.items()
@@ -232,7 +239,7 @@ def _tables(settings: Settings, region: str, options: Options) -> list[Resource]
     ]
 
 
-def _lambda(region: str, tables: Sequence[str]) -> list[Resource]:
+def _lambda(region: str, tables: Sequence[str], options: Options) -> list[Resource]:
     name = f"replicator-{region}"
     function = {
         "name": name,
@@ -260,9 +267,13 @@ def _lambda(region: str, tables: Sequence[str]) -> list[Resource]:
         Resource(
             key="Failures",
             kind="queue",
-            properties={"name": f"{name}-failures", "hidden_s": QUEUE_HIDDEN_S},
+            properties={
+                "name": f"{name}-failures",
+                "hidden_s": QUEUE_HIDDEN_S,
+                "kms": options.key,
+            },
         ),
-        Resource(key="Logs", kind="logs", properties={"name": f"/aws/lambda/{name}"}),
+        _logs(f"/aws/lambda/{name}", options),
         Resource(key="Function", kind="function", properties=function),
         *mappings,
         Resource(
@@ -273,7 +284,7 @@ def _lambda(region: str, tables: Sequence[str]) -> list[Resource]:
     ]
 
 
-def _service(settings: Settings, region: str) -> list[Resource]:
+def _service(settings: Settings, region: str, options: Options) -> list[Resource]:
     name = f"replicator-{region}"
     task = {
         "name": name,
@@ -290,10 +301,14 @@ def _service(settings: Settings, region: str) -> list[Resource]:
         "memory": "2048",
     }
     return [
-        Resource(key="Logs", kind="logs", properties={"name": f"/replicator/{name}"}),
+        _logs(f"/replicator/{name}", options),
         Resource(key="Task", kind="task", properties=task),
         Resource(key="Service", kind="service", properties={"name": name}),
     ]
+
+
+def _logs(name: str, options: Options) -> Resource:
+    return Resource(key="Logs", kind="logs", properties={"name": name, "kms": options.key})
 
 
 def _ask(settings: Settings) -> str:

@@ -35,6 +35,9 @@ CONTROL = (
 )
 STREAM = ("dynamodb:DescribeStream", "dynamodb:GetRecords", "dynamodb:GetShardIterator")
 KMS = ("kms:Decrypt", "kms:DescribeKey")
+KMS_QUEUE = ("kms:Decrypt", "kms:GenerateDataKey")
+"""To send to the queue, and to read it. Source: SQS, "Key management"."""
+
 QUEUE = (
     "sqs:DeleteMessage",
     "sqs:GetQueueAttributes",
@@ -105,6 +108,8 @@ def service_statements(settings: Settings, region: str, mode: str, *, kms: bool)
     if kms:
         keys = dict.fromkeys([*near, *([region] if reads else [])])
         found += [_kms(settings, place, home=region) for place in keys]
+    if kms and mode == "lambda":
+        found.append(_kms_of_queue(settings, region))
     if mode == "lambda":
         found += [
             Statement(sid="Failures", actions=QUEUE, resources=("${arn.Failures}",)),
@@ -162,16 +167,33 @@ def _in_region(
 
 
 def _kms(settings: Settings, place: str, *, home: str) -> Statement:
-    """Only through DynamoDB of that region, and only for the tables that are named here."""
-    parameter = "KmsKeyArn" if place == home else f"KmsKeyArn{_logical(place)}"
-    service = f"dynamodb.{settings.regions[place].aws_region}.amazonaws.com"
-    conditions = {"StringEquals": {"kms:ViaService": service, "kms:CallerAccount": "${account}"}}
+    """Only through DynamoDB of that region."""
     return Statement(
         sid=_sid("Kms", place),
         actions=KMS,
-        resources=(f"${{param.{parameter}}}",),
-        conditions=conditions,
+        resources=("${param.KmsKeyArn}" if place == home else _key_elsewhere(place),),
+        conditions=_via("dynamodb", settings, place),
     )
+
+
+def _kms_of_queue(settings: Settings, region: str) -> Statement:
+    """Only through SQS: mappings send there, and read it, by the role of their function."""
+    return Statement(
+        sid=_sid("KmsQueue", region),
+        actions=KMS_QUEUE,
+        resources=("${param.KmsKeyArn}",),
+        conditions=_via("sqs", settings, region),
+    )
+
+
+def _key_elsewhere(place: str) -> str:
+    return f"${{param.KmsKeyArn{_logical(place)}}}"
+
+
+def _via(service: str, settings: Settings, place: str) -> dict[str, dict[str, str]]:
+    """Source: KMS, "Condition keys for AWS KMS", kms:ViaService."""
+    name = f"{service}.{settings.regions[place].aws_region}.amazonaws.com"
+    return {"StringEquals": {"kms:ViaService": name, "kms:CallerAccount": "${account}"}}
 
 
 def _table_arn(settings: Settings, region: str, table: str) -> str:

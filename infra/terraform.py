@@ -176,15 +176,18 @@ class _Renderer:
 
     def _queue(self, of: Mapping[str, Any]) -> Document:
         seconds = 14 * 24 * 3600
-        return {
+        document = {
             "name": of["name"],
             "visibility_timeout_seconds": of["hidden_s"],
             "message_retention_seconds": seconds,
-            "sqs_managed_sse_enabled": True,
         }
+        if of["kms"]:
+            return {**document, "kms_master_key_id": self.text(of["kms"])}
+        return {**document, "sqs_managed_sse_enabled": True}
 
     def _logs(self, of: Mapping[str, Any]) -> Document:
-        return {"name": of["name"], "retention_in_days": RETENTION_DAYS}
+        document = {"name": of["name"], "retention_in_days": RETENTION_DAYS}
+        return {**document, "kms_key_id": self.text(of["kms"])} if of["kms"] else document
 
     def _function(self, of: Mapping[str, Any]) -> Document:
         environment = {name: self.text(value) for name, value in of["environment"].items()}

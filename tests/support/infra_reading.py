@@ -73,12 +73,13 @@ def from_template(document: dict[str, Any]) -> dict[str, Any]:
                 q["QueueName"],
                 q["VisibilityTimeout"],
                 q["MessageRetentionPeriod"],
-                q["SqsManagedSseEnabled"],
+                q.get("SqsManagedSseEnabled"),
+                q.get("KmsMasterKeyId"),
             ]
             for q in by_kind.get("AWS::SQS::Queue", [])
         ],
         "logs": [
-            [g["LogGroupName"], g["RetentionInDays"]]
+            [g["LogGroupName"], g["RetentionInDays"], g.get("KmsKeyId")]
             for g in by_kind.get("AWS::Logs::LogGroup", [])
         ],
         "tasks": [
@@ -147,11 +148,15 @@ def from_module(document: dict[str, Any]) -> dict[str, Any]:
                 q["name"],
                 q["visibility_timeout_seconds"],
                 q["message_retention_seconds"],
-                q["sqs_managed_sse_enabled"],
+                q.get("sqs_managed_sse_enabled"),
+                q.get("kms_master_key_id"),
             ]
             for q in of("aws_sqs_queue")
         ],
-        "logs": [[g["name"], g["retention_in_days"]] for g in of("aws_cloudwatch_log_group")],
+        "logs": [
+            [g["name"], g["retention_in_days"], g.get("kms_key_id")]
+            for g in of("aws_cloudwatch_log_group")
+        ],
         "tasks": [
             {
                 "cpu": t["cpu"],
