@@ -17,6 +17,10 @@ from replicator.settings import Settings
 
 NAMESPACE = "Replicator"
 HOUR_S = 3_600
+KEPT = "ignore"
+"""No data changes nothing: what was told to be there is there until it is told to be gone. A
+function tells only while there are batches."""
+
 RUNBOOKS = "runbooks"
 
 
@@ -27,6 +31,12 @@ how far the mapping has read, and a row of its own in the table is what one-way 
 So the writes themselves stand for it: AWS counts them, whoever replicates. Writes that change
 nothing make no record; a table that has no others for 15 minutes is told falsely.
 Source: CloudWatch, "Using math expressions with CloudWatch metrics"."""
+
+WAITS = "FILL(visible, 0) + FILL(hidden, 0)"
+"""How many messages a queue holds. Their age would not do: a message that was received three times
+without being deleted no longer counts in ApproximateAgeOfOldestMessage, whether or not there is
+somewhere to move it to, and that is before any age worth an alarm.
+Source: SQS, "Available CloudWatch metrics for Amazon SQS"."""
 
 
 class Scope(StrEnum):
@@ -55,8 +65,9 @@ class Rule:
     missing: str = "notBreaching"
     namespace: str = NAMESPACE
     modes: tuple[str, ...] = ("lambda", "service")
-    while_written: bool = False
-    """The metric is to be at least 1 while the table is written to (`SILENT`)."""
+    expression: str | None = None
+    """What is watched in place of the metric itself: `SILENT` or `WAITS`."""
+
     beats: bool = False
     """It is of heartbeats: where the settings want none, it would never leave its alarm."""
 
@@ -78,16 +89,20 @@ class Alarm:
     missing: str
     description: str
     runbook: str
+    expression: str | None = None
     written: str | None = None
     """The table whose writes are held against the metric, by its name in DynamoDB."""
 
     @property
     def inputs(self) -> dict[str, Series]:
-        """What `SILENT` is worked out from."""
-        assert self.written is not None
+        """What the expression is worked out from."""
+        own = Series(self.namespace, self.metric, self.dimensions)
+        if self.written is None:
+            hidden = "ApproximateNumberOfMessagesNotVisible"
+            return {"visible": own, "hidden": Series(self.namespace, hidden, self.dimensions)}
         table = {"TableName": self.written}
         return {
-            "read": Series(self.namespace, self.metric, self.dimensions),
+            "read": own,
             "writes": Series("AWS/DynamoDB", "ConsumedWriteCapacityUnits", table),
         }
 
@@ -113,6 +128,37 @@ def _backlog(hours: int, runbook: str) -> Rule:
     )
 
 
+def _exposure(hours: int, runbook: str) -> Rule:
+    """A source that cannot be read has a backlog that nobody knows, so that it has no age; what is
+    known to have arrived goes on ageing."""
+    return Rule(
+        kind=f"exposure-{hours}h",
+        metric="replicator.exposure.time",
+        scope=Scope.REGION,
+        threshold=hours * HOUR_S,
+        runbook=runbook,
+        text=f"for {hours} h nothing is known to have arrived; a stream holds 24",
+        periods=1,
+        modes=("service",),
+    )
+
+
+def _iterator_age(hours: int, runbook: str) -> Rule:
+    """AWS tells it whenever a batch is handed over, also to a function that raises and so tells
+    nothing. Source: Lambda, "Types of metrics for Lambda functions"."""
+    return Rule(
+        kind=f"iterator-age-{hours}h",
+        metric="IteratorAge",
+        scope=Scope.FUNCTION,
+        threshold=hours * HOUR_S * 1_000,
+        namespace="AWS/Lambda",
+        runbook=runbook,
+        text=f"what is handed over is {hours} h old; a stream holds 24",
+        periods=1,
+        modes=("lambda",),
+    )
+
+
 RULES: Sequence[Rule] = (
     Rule(
         kind="lag", metric="replicator.backlog.age", scope=Scope.LINK, threshold=300,
@@ -121,6 +167,12 @@ RULES: Sequence[Rule] = (
     _backlog(4, "lag-high"),
     _backlog(12, "lag-high"),
     _backlog(20, "stream-trimmed"),
+    _exposure(4, "lag-high"),
+    _exposure(12, "lag-high"),
+    _exposure(20, "stream-trimmed"),
+    _iterator_age(4, "lag-high"),
+    _iterator_age(12, "lag-high"),
+    _iterator_age(20, "stream-trimmed"),
     Rule(
         kind="heartbeat", metric="replicator.link.heartbeat.age", scope=Scope.LINK, threshold=300,
         runbook="region-failover", missing="breaching", modes=("service",), beats=True,
@@ -129,7 +181,7 @@ RULES: Sequence[Rule] = (
     Rule(
         kind="heartbeat", metric="replicator.records.read", scope=Scope.PIPELINE, threshold=1,
         statistic="Sum", period_s=300, periods=3, runbook="lag-high", modes=("lambda",),
-        while_written=True,
+        expression=SILENT,
         text="the table has been written to for 15 minutes, and no record of it was read",
     ),
     Rule(
@@ -145,20 +197,24 @@ RULES: Sequence[Rule] = (
     ),
     Rule(
         kind="gap", metric="replicator.gap", scope=Scope.PIPELINE, threshold=1, periods=1,
-        runbook="stream-trimmed", text="the stream has lost records before they were read",
+        runbook="stream-trimmed", missing=KEPT,
+        text="the stream has lost records before they were read",
     ),
     Rule(
         kind="quarantine", metric="replicator.link.quarantined", scope=Scope.LINK, threshold=1,
-        periods=1, runbook="poison-record", text="a target refused a change for good",
+        periods=1, runbook="poison-record", missing=KEPT,
+        text="a target refused a change for good",
     ),
     Rule(
         kind="quarantine-home", metric="replicator.source.quarantined", scope=Scope.PIPELINE,
-        threshold=1, periods=1, runbook="poison-record", text="a change could not be settled",
+        threshold=1, periods=1, runbook="poison-record", missing=KEPT,
+        text="a change could not be settled",
     ),
     Rule(
-        kind="destination", metric="ApproximateAgeOfOldestMessage", scope=Scope.QUEUE,
-        threshold=900, periods=1, namespace="AWS/SQS", runbook="stream-trimmed",
-        modes=("lambda",), text="what the mapping gave up was not stored as a gap in 15 minutes",
+        kind="destination", metric="ApproximateNumberOfMessagesVisible", scope=Scope.QUEUE,
+        threshold=1, periods=15, namespace="AWS/SQS", runbook="stream-trimmed",
+        modes=("lambda",), expression=WAITS,
+        text="what the mapping gave up was not stored as a gap in 15 minutes",
     ),
     Rule(
         kind="conflict-storm", metric="replicator.conflicts", scope=Scope.PIPELINE,
@@ -241,7 +297,8 @@ def _alarm(rule: Rule, region: str, place: Mapping[str, str], settings: Settings
         missing=rule.missing,
         description=f"{rule.text} ({where}). Runbook: {RUNBOOKS}/{rule.runbook}.md",
         runbook=rule.runbook,
-        written=settings.table_name(place["table"], region) if rule.while_written else None,
+        expression=rule.expression,
+        written=settings.table_name(place["table"], region) if rule.expression == SILENT else None,
     )
 
 

@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
 
-from infra.alarms import SILENT, Alarm, Series
+from infra.alarms import Alarm, Series
 from infra.definition import Parameter, Resource, Stack, logical
 from infra.permissions import Statement
 
@@ -38,12 +38,13 @@ def _parameter(parameter: Parameter) -> Document:
 
 def _watched(alarm: Alarm) -> Document:
     """One metric, or an expression over two."""
-    if alarm.written is not None:
+    if alarm.expression is not None:
         queries = [
             {"Id": name, "MetricStat": _stat(alarm, series), "ReturnData": False}
             for name, series in alarm.inputs.items()
         ]
-        return {"Metrics": [{"Id": "silent", "Expression": SILENT, "ReturnData": True}, *queries]}
+        watched = {"Id": "watched", "Expression": alarm.expression, "ReturnData": True}
+        return {"Metrics": [watched, *queries]}
     return {
         "Namespace": alarm.namespace,
         "MetricName": alarm.metric,

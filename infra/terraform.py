@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
 
-from infra.alarms import SILENT, Alarm, Series
+from infra.alarms import Alarm, Series
 from infra.cloudformation import RETENTION_DAYS
 from infra.definition import Parameter, Resource, Stack, logical
 from infra.permissions import Statement
@@ -73,13 +73,13 @@ def _variable(parameter: Parameter) -> Document:
 
 def _watched(alarm: Alarm) -> Document:
     """One metric, or an expression over two."""
-    if alarm.written is not None:
+    if alarm.expression is not None:
         queries = [
             {"id": name, "metric": _stat(alarm, series), "return_data": False}
             for name, series in alarm.inputs.items()
         ]
-        silent = {"id": "silent", "expression": SILENT, "return_data": True}
-        return {"metric_query": [silent, *queries]}
+        watched = {"id": "watched", "expression": alarm.expression, "return_data": True}
+        return {"metric_query": [watched, *queries]}
     return {
         "namespace": alarm.namespace,
         "metric_name": alarm.metric,

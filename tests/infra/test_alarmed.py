@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from infra.alarms import NAMESPACE, Alarm, alarms_of
+from infra.alarms import NAMESPACE, WAITS, Alarm, alarms_of
 from infra.definition import MODES
 from replicator.compose import pipeline_stats
 from replicator.configuration import load
@@ -181,3 +181,47 @@ def test_the_comparison_would_notice() -> None:
     assert fires(alarm, values)
     assert not fires(replace(alarm, metric="replicator.gaps"), values)
     assert not fires(replace(alarm, dimensions={**alarm.dimensions, "target": "x"}), values)
+
+
+def test_a_source_that_cannot_be_read_is_told_before_its_stream_forgets() -> None:
+    """Its backlog has no age then, so that those alarms are still; what has arrived goes on ageing,
+    and at 20 hours somebody is told so."""
+    pipelines = pipelines_of("us-east-1")
+    for stats in pipelines:
+        stats.state, stats.readable, stats.caught_up = PipelineState.RETRYING, False, False
+    values = values_of(told_by_process(pipelines)[0])
+    fired = {a.kind for a in alarms_of(SETTINGS, "us-east-1", "service") if fires(a, values)}
+    assert not fired & {"lag", "backlog-4h", "backlog-12h", "backlog-20h"}
+    assert {"exposure", "exposure-4h", "exposure-12h", "exposure-20h"} <= fired
+
+
+def test_a_function_that_raises_is_told_before_its_stream_forgets() -> None:
+    """It tells nothing itself; AWS does, in milliseconds, at each batch that is handed over."""
+    alarms = [a for a in alarms_of(SETTINGS, "us-east-1", "lambda") if a.metric == "IteratorAge"]
+    assert {a.threshold / 3_600_000 for a in alarms} == {1, 4, 12, 20}
+    assert all(a.namespace == "AWS/Lambda" for a in alarms)
+    (last,) = (a for a in alarms if a.threshold == 20 * 3_600_000)
+    assert last.periods == 1
+
+
+def test_what_the_queue_holds_is_counted_and_not_its_age() -> None:
+    """A message that was received three times has no age any more: by then it is not stored."""
+    (alarm,) = (a for a in alarms_of(SETTINGS, "us-east-1", "lambda") if a.kind == "destination")
+    assert alarm.expression == WAITS
+    assert alarm.period_s * alarm.periods == 900
+    assert alarm.threshold == 1
+    watched = {name: series.metric for name, series in alarm.inputs.items()}
+    assert watched == {
+        "visible": "ApproximateNumberOfMessagesVisible",
+        "hidden": "ApproximateNumberOfMessagesNotVisible",
+    }
+    assert all(series.dimensions == alarm.dimensions for series in alarm.inputs.values())
+    assert all(name in WAITS for name in watched)
+
+
+@pytest.mark.parametrize("kind", ["gap", "quarantine", "quarantine-home"])
+def test_silence_ends_no_alarm_of_what_stays(kind: str) -> None:
+    """A function without batches tells nothing, and what is parked or lost is so all the same."""
+    found = [a for a in alarms_of(SETTINGS, "us-east-1", "lambda") if a.kind == kind]
+    assert found
+    assert {a.missing for a in found} == {"ignore"}

@@ -158,7 +158,7 @@ def test_every_alarm_is_there(deployed: Cloud) -> None:
     """With its threshold, and its runbook in what is sent to whoever is on call."""
     found = client(deployed, "cloudwatch").describe_alarms()["MetricAlarms"]
     told = {alarm["AlarmName"]: alarm for alarm in found}
-    wanted = [alarm for alarm in alarms_of(SETTINGS, HOME, "lambda") if alarm.written is None]
+    wanted = [alarm for alarm in alarms_of(SETTINGS, HOME, "lambda") if alarm.expression is None]
     assert set(told) == {alarm.name for alarm in wanted}
     for alarm in wanted:
         assert told[alarm.name]["Threshold"] == alarm.threshold

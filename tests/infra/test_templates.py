@@ -180,7 +180,7 @@ def test_a_table_that_is_written_to_and_not_read_is_told_under_lambda() -> None:
         for r in cfn["Resources"].values()
         if r["Properties"].get("AlarmName") == "replicator-us-east-1-heartbeat-orders"
     )
-    assert [q["Id"] for q in properties["Metrics"] if q["ReturnData"]] == ["silent"]
+    assert [q["Id"] for q in properties["Metrics"] if q["ReturnData"]] == ["watched"]
     assert not {"MetricName", "Namespace", "Period"} & set(properties)
 
 
