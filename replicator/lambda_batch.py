@@ -21,15 +21,13 @@ from dataclasses import dataclass, field, replace
 from replicator.errors import Transient, Trimmed, spoken
 from replicator.lambda_home import HomeMemory
 from replicator.parts import PipelineParts, PipelineStores
-from replicator.ports import Quarantine, StreamSource
+from replicator.ports import StreamSource
 from replicator.records import (
     After,
     Checkpoint,
     Finished,
     Gap,
     Page,
-    Parked,
-    ParkedNote,
     Record,
     Shard,
     StreamDescription,
@@ -110,7 +108,7 @@ def _parts_of(
         stores=PipelineStores(
             checkpoints=positions,
             at_home=AtHome(at_home, source.arn),
-            quarantine=_ParkOnly(parts.stores.quarantine),
+            quarantine=parts.stores.quarantine,
             gaps=_KnownGaps(parts.stats.gap),
         ),
         limits=replace(
@@ -199,23 +197,6 @@ class AtHome:
 
     async def save(self, checkpoint: Checkpoint) -> None:
         await self.positions.save(checkpoint)
-
-
-@dataclass(frozen=True, slots=True)
-class _ParkOnly:
-    """ports.Quarantine without the count of what is parked, which is a query per invocation."""
-
-    quarantine: Quarantine
-
-    async def park(self, parked: Parked) -> None:
-        await self.quarantine.park(parked)
-
-    async def notes(self, table: str) -> list[ParkedNote]:
-        del table
-        return []
-
-    async def remove(self, parked: ParkedNote) -> bool:
-        return await self.quarantine.remove(parked)
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,7 +22,7 @@ import os
 import sys
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from math import inf
 from typing import Any, Protocol, Self
@@ -36,6 +36,7 @@ from replicator.lambda_event import Batch, batch_of
 from replicator.lambda_failures import Loss, is_of_queue, loss_of
 from replicator.lambda_home import ControlHomeMemory
 from replicator.lambda_metrics import FunctionMetrics
+from replicator.lambda_parked import KnownParked
 from replicator.ledger import Ledger, LedgerLimits
 from replicator.logs import LEVELS, configure
 from replicator.parts import PipelineParts
@@ -91,6 +92,7 @@ class Function:
     stats: dict[str, PipelineStats] = field(default_factory=dict)
     metrics: FunctionMetrics = field(default_factory=lambda: FunctionMetrics(clock=SystemClock()))
     _parts: dict[str, PipelineParts] = field(default_factory=dict)
+    _parked: dict[str, KnownParked] = field(default_factory=dict)
     _looked_s: dict[str, float] = field(default_factory=dict)
     _loop: asyncio.AbstractEventLoop = field(default_factory=asyncio.new_event_loop)
 
@@ -184,6 +186,7 @@ class Function:
     async def _settle_for(self, table: str, batch: Batch, within_s: float) -> int | None:
         parts = await self._parts_of(table)
         await self._look(parts)
+        await self._look_at_parked(parts)
         if all(link.paused_since_us is not None for link in parts.stats.links.values()):
             return min(record.sequence for record in batch.records)
         multi_writer = parts.transformer.mode is Mode.MULTI_WRITER
@@ -227,6 +230,15 @@ class Function:
         stats.gap = gaps[0] if gaps else None
         self._looked_s[stats.table] = now_s
 
+    async def _look_at_parked(self, parts: PipelineParts) -> None:
+        """Read what is parked; while that cannot be, what is known stands."""
+        table = parts.stats.table
+        try:
+            async with asyncio.timeout(LOOK_WITHIN_S):
+                await self._parked[table].look(table, parts.clock.monotonic_s())
+        except (ReplicatorError, TimeoutError) as error:
+            log.warning("quarantine.unread", extra={"table": table, "error": spoken(error)})
+
     def _tables_of(self, batch: Batch) -> list[str]:
         """The configured tables that are read from the stream which the batch is of."""
         return self._tables_read_from(batch.table)
@@ -250,7 +262,10 @@ class Function:
         if table not in self._parts:
             stats = pipeline_stats(self.settings, table, self.source)
             pipeline = await build_pipeline(self.settings, self.apis, stats, self.ledger.note)
-            self._parts[table], self.stats[table] = pipeline.parts, stats
+            stores = pipeline.parts.stores
+            known = self._parked[table] = KnownParked(stores.quarantine)
+            stores = replace(stores, quarantine=known)
+            self._parts[table], self.stats[table] = replace(pipeline.parts, stores=stores), stats
         return self._parts[table]
 
     def _tell_metrics(self, batch: Batch, failed: int | None) -> None:

@@ -21,10 +21,11 @@ from replicator.lambda_handler import Function
 from replicator.pausing import chosen_links, switch_links
 from replicator.plane import RegionApi, open_region
 from replicator.preflight import Check
-from replicator.records import Gap
+from replicator.records import Gap, Parked
+from replicator.table import key_of
 from replicator.verify.assembly import VerifyOptions
 from replicator.verify.command import verify_table
-from replicator.waiting import Gaps
+from replicator.waiting import Gaps, Quarantine
 from support.engines import Engine
 from support.event_source_mapping import EventSourceMapping, lambda_record, queue_event
 from support.tables import client, create_table, unique_name
@@ -141,7 +142,8 @@ def deploy(engine: Callable[[str], Engine], tmp_path: Path) -> Iterator[Callable
 
 
 def test_a_warm_function_keeps_what_it_made(deploy: Callable[..., Deployed]) -> None:
-    """Tables are described once, pauses and gaps read once in a while, positions never."""
+    """Tables are described once, pauses, gaps and what is parked read once in a while, positions
+    never."""
     deployed = deploy()
     counting = {name: Counting(api) for name, api in deployed.function.apis.items()}
     deployed.function.apis = counting
@@ -153,7 +155,7 @@ def test_a_warm_function_keeps_what_it_made(deploy: Callable[..., Deployed]) -> 
 
     operations = counting[HOME].operations
     assert operations.count("DescribeTable") == 1
-    assert operations.count("Query") == 2
+    assert operations.count("Query") == 3
     assert not {"GetRecords", "DescribeStream"} & set(operations)
 
 
@@ -315,6 +317,36 @@ def test_an_invocation_prints_its_metrics(
     (pipeline,) = [line for line in lines if "target" not in line]
     assert pipeline["replicator.records.read"] == 1  # the alarm `heartbeat` counts on it
     assert "jane" not in out
+
+
+def test_what_is_parked_is_told_until_a_later_change_of_its_key_arrives(
+    deploy: Callable[..., Deployed], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Another environment has parked it: each batch tells so, not only the one that did."""
+    deployed = deploy()
+    control_table = deployed.function.settings.control_table
+    quarantine = Quarantine(api=deployed.function.apis[HOME], control_table=control_table)
+    older = Parked(
+        table=deployed.table,
+        source=HOME,
+        target=AWAY,
+        key=key_of({"id": {"S": "1"}}, ("id",)),
+        version=Version(1, HOME, 1, Kind.SETTLED),
+        image={"id": {"S": "1"}},
+        reason="too large",
+        parked_us=1,
+    )
+    deployed.run(quarantine.park(older))
+    for name in "23":
+        deployed.put(name)
+        deployed.function.handle(deployed.event(), Context())
+        assert told(capsys, "replicator.link.quarantined") == [1]
+    assert len(deployed.run(quarantine.notes(deployed.table))) == 1
+
+    deployed.put("1")
+    deployed.function.handle(deployed.event(), Context())
+    assert told(capsys, "replicator.link.quarantined") == [0]
+    assert deployed.run(quarantine.notes(deployed.table)) == []
 
 
 def test_what_the_time_does_not_suffice_for_is_named(deploy: Callable[..., Deployed]) -> None:
