@@ -134,3 +134,14 @@ def test_the_image_runs_as_nobody_in_particular() -> None:
     assert any(line.startswith('ENTRYPOINT ["') for line in lines)
     copied = [line.split()[1:-1] for line in lines if line.startswith("COPY ") and "--" not in line]
     assert all((ROOT / name).exists() for names in copied for name in names)
+    let_through = (ROOT / ".dockerignore").read_text().splitlines()
+    assert all(f"!{name}" in let_through for names in copied for name in names)
+
+
+def test_the_image_holds_what_is_locked() -> None:
+    """By hash; the product itself brings nothing along."""
+    lines = (ROOT / "infra" / "Dockerfile").read_text().splitlines()
+    installs = [line.split() for line in lines if line.startswith("RUN python -m pip install")]
+    of_lock, of_product = installs
+    assert of_lock[-3:] == ["--require-hashes", "-r", "requirements.lock"]
+    assert of_product[-2:] == ["--no-deps", "."]
