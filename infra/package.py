@@ -2,7 +2,8 @@
 
 One zip per architecture of AWS Lambda: the product, the libraries that the function imports, and
 their compiled bytecode, since /var/task is read-only and would be compiled anew at each cold start.
-Libraries come as wheels for that platform, at the versions of infra/lambda.lock; nothing is built.
+Libraries come as wheels for that platform, those of infra/lambda.lock by version and hash; nothing
+is built.
 
 The same sources, lock and Python give the same bytes: files are sorted and carry one date and one
 mode, bytecode is checked against no clock, and what pip notes of the machine is left out. Bytecode
@@ -11,7 +12,7 @@ the package is sound, and each cold start takes a second or so longer.
 
     --python  the version of the function's runtime, that of the templates if left out
     --config  the replicator.toml to be put in; without it the environment states everything
-    --lock    take the newest versions that pyproject.toml allows, and write infra/lambda.lock anew
+    --lock    write infra/lambda.lock anew: what the function needs of requirements.lock
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 LOCK = ROOT / "infra" / "lambda.lock"
+WHOLE_LOCK = ROOT / "requirements.lock"
 SOURCES = ("conflict", "replicator")
 PLATFORMS = {"arm64": "manylinux2014_aarch64", "x86_64": "manylinux2014_x86_64"}
 
@@ -47,7 +49,9 @@ EPOCH = (1980, 1, 1, 0, 0, 0)
 _LEFT_OUT = re.compile(
     r"(^|/)(RECORD|INSTALLER|REQUESTED|direct_url\.json)$|^bin/|\.pyi$|(^|/)(tests?|docs)/.*\.(?!py)"
 )
-_LOCKED = re.compile(r"(?P<name>[a-z0-9.-]+)==(?P<version>[0-9A-Za-z.]+)")
+_ENTRY = re.compile(
+    r"^([a-z0-9.-]+)==([0-9A-Za-z.]+)[^\n]*(?:\n    --hash=\S+[^\n]*)*", re.MULTILINE
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -112,7 +116,7 @@ def build(arch: str, out: Path, *, python: str, config: Path | None = None) -> P
     out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as directory:
         tree = Path(directory)
-        _install(needed(), tree, PLATFORMS[arch], python, constraints=LOCK)
+        _install(PLATFORMS[arch], tree, python, *_by_hash())
         for source in SOURCES:
             shutil.copytree(ROOT / source, tree / source, ignore=_no_bytecode)
         if config is not None:
@@ -123,47 +127,56 @@ def build(arch: str, out: Path, *, python: str, config: Path | None = None) -> P
 
 
 def lock(python: str) -> None:
-    """Write the versions that a fresh installation takes, the same for every platform."""
-    found: dict[str, dict[str, str]] = {}
-    for arch, platform in PLATFORMS.items():
+    """Write what of the whole lock an installation of the function's libraries takes, with the
+    hashes of all platforms."""
+    whole = entries(WHOLE_LOCK)
+    taken: set[str] = set()
+    for platform in PLATFORMS.values():
         with tempfile.TemporaryDirectory() as directory:
-            tree = Path(directory)
-            _install(needed(), tree, platform, python, constraints=None)
-            found[arch] = dict(_versions(tree))
-    first, *others = found.values()
-    if any(other != first for other in others):
-        raise SystemExit(f"package: the platforms differ in versions: {found}")
-    lines = [f"{name}=={version}" for name, version in sorted(first.items())]
+            tree, versions = Path(directory, "tree"), Path(directory, "versions")
+            versions.write_text("".join(f"{n}=={version}\n" for n, (version, _) in whole.items()))
+            _install(platform, tree, python, "--constraint", str(versions), *needed())
+            taken |= set(_names(tree))
+    if not taken <= set(whole):
+        raise SystemExit(f"package: not in {WHOLE_LOCK.name}: {sorted(taken - set(whole))}")
+    lines = [text for name, (_, text) in sorted(whole.items()) if name in taken]
     LOCK.write_text("# Written by `python infra/package.py --lock`.\n" + "\n".join(lines) + "\n")
 
 
-def _install(
-    needs: list[str], tree: Path, platform: str, python: str, constraints: Path | None
-) -> None:
+def entries(locked: Path) -> dict[str, tuple[str, str]]:
+    """The version of each package in a lock, and its whole entry."""
+    text = locked.read_text(encoding="utf-8")
+    return {found[1]: (found[2], found[0]) for found in _ENTRY.finditer(text)}
+
+
+def _by_hash() -> list[str]:
+    """Raises: SystemExit where the lock lacks what the function needs."""
+    names = {re.split(r"[^a-z0-9._-]", line.lower())[0] for line in needed()}
+    missing = names - set(entries(LOCK))
+    if missing:
+        raise SystemExit(f"package: not in {LOCK.name}: {sorted(missing)}; use --lock")
+    return ["--require-hashes", "--no-deps", "--requirement", str(LOCK)]
+
+
+def _install(platform: str, tree: Path, python: str, *what: str) -> None:
     command = [
         *(sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"),
         *("--target", str(tree), "--platform", platform, "--only-binary=:all:"),
         *("--implementation", "cp", "--python-version", python, "--no-compile", "--upgrade"),
-        *(() if constraints is None else ("--constraint", str(constraints))),
-        *needs,
+        *what,
     ]
     done = subprocess.run(  # noqa: S603 - a command of our own
         command, capture_output=True, text=True, check=False
     )
     if done.returncode:
         raise SystemExit(f"package: pip could not install for {platform}: {done.stderr.strip()}")
-    if constraints is not None:
-        locked = dict(_LOCKED.findall(constraints.read_text()))
-        loose = {name for name, version in _versions(tree) if locked.get(name) != version}
-        if loose:
-            raise SystemExit(f"package: not in {constraints.name}: {sorted(loose)}; use --lock")
 
 
-def _versions(tree: Path) -> Iterator[tuple[str, str]]:
+def _names(tree: Path) -> Iterator[str]:
     for metadata in sorted(tree.glob("*.dist-info/METADATA")):
         head = metadata.read_text(encoding="utf-8").partition("\n\n")[0]
-        fields = dict(re.findall(r"^(Name|Version): (.+)$", head, re.MULTILINE))
-        yield re.sub(r"[-_.]+", "-", fields["Name"]).lower(), fields["Version"]
+        (name,) = re.findall(r"^Name: (.+)$", head, re.MULTILINE)
+        yield re.sub(r"[-_.]+", "-", name).lower()
 
 
 def _no_bytecode(_: str, names: list[str]) -> set[str]:

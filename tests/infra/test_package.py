@@ -112,6 +112,15 @@ def test_what_the_function_needs_is_what_the_project_states(package: ModuleType)
         assert f"\n{name}==" in locked, f"{name} is not locked; run infra/package.py --lock"
 
 
+def test_the_functions_libraries_are_held_by_hash(package: ModuleType) -> None:
+    """They are those of the whole lock, which is what `make audit` looks up, to the letter."""
+    whole, of_function = package.entries(package.WHOLE_LOCK), package.entries(package.LOCK)
+    assert len(of_function) > 10
+    for name, (version, text) in of_function.items():
+        assert "--hash=sha256:" in text, name
+        assert (version, text) == whole[name]
+
+
 def test_the_function_imports_nothing_of_the_console(package: ModuleType) -> None:
     """What is left out of the package is not asked for at its start."""
     code = "import sys, replicator.lambda_handler; print(*sys.modules)"
