@@ -244,10 +244,10 @@ def region_port(
         sleep=asyncio.sleep,
         retention_s=int(settings.tombstone_days * DAY_S),
     )
+    if fence is not None:  # within the pace, so that nothing waits between the look and the write
+        data, states = FencedTable(data, fence), FencedStates(states, fence)
     if pace is not None:
         data = PacedTable(data, pace)
-    if fence is not None:
-        data, states = FencedTable(data, fence), FencedStates(states, fence)
     return RegionPort(
         table=data,
         states=states,
