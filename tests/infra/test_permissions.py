@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
+from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Any
 
+import boto3
 import pytest
 
 from infra.permissions import Statement, access_statements, service_statements
@@ -16,14 +18,16 @@ from replicator.control import create_control_table_request
 from replicator.dynamodb import Boto3Api
 from replicator.errors import Fatal
 from replicator.handover.across import Noter
+from replicator.lambda_handler import Function
 from replicator.pipeline import Pipeline
-from replicator.ports import Api
+from replicator.plane import RegionApi
 from replicator.preflight import examine, failed
 from replicator.settings import RegionSettings, Settings, TableSettings
 from replicator.telemetry import PipelineStats
 from replicator.verify.assembly import VerifyOptions, comparison_of, key_names_of
 from replicator.verify.command import Patience
 from support.engines import Engine
+from support.event_source_mapping import lambda_record
 from support.ledgers import conflict
 from support.tables import client, create_table, unique_name
 
@@ -36,7 +40,7 @@ ROLE = "arn:aws:iam::000000000000:role/enter-{}"
 class PolicedApi:
     """An Api that refuses what the statements do not allow, and notes what was asked for."""
 
-    api: Api
+    api: RegionApi
     aws_region: str
     statements: list[Statement]
     tables: Mapping[str, str]
@@ -50,6 +54,10 @@ class PolicedApi:
             if not self._allowed(action, resource):
                 raise Fatal(f"AccessDeniedException: {action} on {resource}")
         return await self.api.call(operation, request)
+
+    def close(self) -> None:
+        """Close what is behind it."""
+        self.api.close()
 
     def _resources(self, operation: str, request: Mapping[str, Any]) -> list[str]:
         if operation == "GetRecords":  # an iterator names its stream to nobody but AWS
@@ -100,10 +108,12 @@ def world(engine: Callable[[str], Engine], *, roles: bool) -> tuple[Settings, di
     return settings, streams
 
 
-def policed(settings: Settings, streams: Mapping[str, str]) -> dict[str, PolicedApi]:
+def policed(
+    settings: Settings, streams: Mapping[str, str], mode: str = "service"
+) -> dict[str, PolicedApi]:
     """Each region behind the policy of the service that reads HOME's streams, or where it is
     entered by a role, behind that role's."""
-    service = service_statements(settings, HOME, "service", kms=False)
+    service = service_statements(settings, HOME, mode, kms=False)
     return {
         name: PolicedApi(
             Boto3Api.open(region=region.aws_region, endpoint_url=region.endpoint_url),
@@ -147,6 +157,51 @@ def test_the_service_runs_on_its_policy_alone(
         ("DeleteItem", "every"),  # at home: what arrived beneath a tombstone
         ("UpdateItem", "every"),
     }
+
+
+def test_the_function_runs_on_its_policy_alone(engine: Callable[[str], Engine]) -> None:
+    """Tables described, pauses, gaps and what is parked looked up, both modes, puts and deletes:
+    nothing is refused. The streams are read by the mapping."""
+    settings, streams = world(engine, roles=False)
+    apis = policed(settings, streams, "lambda")
+    kept = ledger(settings, HOME, apis[HOME])
+    function = Function(settings=settings, source=HOME, apis=apis, ledger=kept)
+    url = settings.regions[HOME].endpoint_url
+    assert url is not None
+    with closing(function):
+        for table, arn in streams.items():
+            if settings.tables[table].source is None:  # the other's stream tells keys alone
+                kept.note(conflict())
+            home = client(url, HOME)
+            for name in "12":
+                home.put_item(TableName=table, Item={"id": {"S": name}})
+            home.delete_item(TableName=table, Key={"id": {"S": "1"}})
+            event = {"Records": [lambda_record(r, arn, HOME) for r in _records(url, arn)]}
+            assert function.handle(event, _Context()) == {"batchItemFailures": []}
+            left = client(url, AWAY).scan(TableName=table, ConsistentRead=True)["Items"]
+            assert [item["id"]["S"] for item in left] == ["2"]
+    assert not {action for api in apis.values() for action, _ in api.used} & {
+        "dynamodb:GetRecords", "dynamodb:Scan",
+    }  # fmt: skip
+
+
+class _Context:
+    """Lambda's context object, as far as it is used."""
+
+    def get_remaining_time_in_millis(self) -> int:
+        return 60_000
+
+
+def _records(url: str, arn: str) -> list[dict[str, Any]]:
+    """All that a stream holds."""
+    streams = boto3.client("dynamodbstreams", region_name=HOME, endpoint_url=url)
+    shard = streams.describe_stream(StreamArn=arn)["StreamDescription"]["Shards"][0]
+    iterator = streams.get_shard_iterator(
+        StreamArn=arn, ShardId=shard["ShardId"], ShardIteratorType="TRIM_HORIZON"
+    )
+    page: Any = streams.get_records(ShardIterator=iterator["ShardIterator"])
+    found: list[dict[str, Any]] = page["Records"]
+    return found
 
 
 def _role(resource: str, settings: Settings) -> str:
