@@ -93,22 +93,31 @@ def _links(status: Mapping[str, Any], before: Mapping[str, Any] | None) -> Table
     for pipeline in status["pipelines"]:
         for link in pipeline["links"]:
             place = (pipeline["table"], pipeline["source"], link["target"])
-            applied = [f"{rates.get(place, 0.0):,.1f}"] if before else None
+            applied = [_rate(rates, place)] if before else None
             table.add_row(*_link_row(pipeline, link, applied))
     return table
+
+
+def _rate(rates: Mapping[tuple[str, str, str], float], place: tuple[str, str, str]) -> str:
+    return f"{rates[place]:,.1f}" if place in rates else "unknown"
 
 
 def _rates(
     status: Mapping[str, Any], before: Mapping[str, Any]
 ) -> dict[tuple[str, str, str], float]:
-    """Changes applied per second, by link; a process that began anew counts from 0."""
+    """Changes applied per second, by link; a process that began anew counts from 0.
+
+    Links of a process that does not answer are left out.
+    """
     seconds = (status["now_us"] - before["now_us"]) / 1e6
     if seconds <= 0:
         return {}
-    earlier = _applied(before) if before["pid"] == status["pid"] else {}
+    now = _applied(status)
+    earlier = _applied(before) if before["pid"] == status["pid"] else dict.fromkeys(now, 0)
     return {
-        place: max(0, applied - earlier.get(place, 0)) / seconds
-        for place, applied in _applied(status).items()
+        place: max(0, applied - earlier[place]) / seconds
+        for place, applied in now.items()
+        if place in earlier
     }
 
 
@@ -117,6 +126,7 @@ def _applied(status: Mapping[str, Any]) -> dict[tuple[str, str, str], int]:
         (pipeline["table"], pipeline["source"], link["target"]): link["applied"]
         for pipeline in status["pipelines"]
         for link in pipeline["links"]
+        if link["applied"] is not None
     }
 
 

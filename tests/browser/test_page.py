@@ -252,6 +252,22 @@ def test_the_conflict_feed_fills(browser: Browser) -> None:
         assert view.text("#conflicts-total") == "the last 2, times in UTC"
 
 
+def test_the_conflict_feed_names_who_does_not_answer(browser: Browser) -> None:
+    """Of several processes: nothing is said to be none where somebody was not heard."""
+    silent = ["http://eu:8080"]
+
+    async def newest(limit: int) -> dict[str, Any]:
+        del limit
+        return {"total": None if silent else 0, "conflicts": [], "missing": list(silent)}
+
+    with PageServer(conflicts=newest) as server, viewed(browser, server.url) as view:
+        view.wait_for(
+            "#conflicts", "1 process did not answer, so theirs are not here: http://eu:8080"
+        )
+        silent.clear()
+        view.wait_for("#conflicts", "None so far.")
+
+
 # --- when figures stop --------------------------------------------------------------------------
 
 

@@ -76,6 +76,17 @@ def test_a_process_that_began_anew_counts_from_nothing() -> None:
     assert "15.0" in row(printed, 1)
 
 
+def test_a_process_that_a_dashboard_cannot_reach_has_no_rate() -> None:
+    """Unknown is no figure, and least of all 0."""
+    silent = status(400, 2.0)
+    silent["pipelines"][0]["links"][0]["applied"] = None
+    looks = status(100), silent, status(500, 4.0), status(700, 6.0)
+    printed, _, _ = watched(*map(answer, looks))
+    unknown = [row(printed, nth).count("unknown") for nth in (1, 2, 3)]
+    assert unknown == [unknown[2] + 1, unknown[2] + 1, unknown[2]]
+    assert "100.0" in row(printed, 3)
+
+
 def test_a_process_that_does_not_answer_shows_no_figures() -> None:
     """Its error stands in their place; when it is back, rates begin anew."""
     silent = [Report(url=URL, error=f"{URL}: no status: refused")]

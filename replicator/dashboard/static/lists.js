@@ -95,7 +95,7 @@ export class Conflicts {
     try {
       const answer = await ask(`/api/conflicts?limit=${CONFLICTS_SHOWN}`);
       const found = await answer.json();
-      this.counted = counted;
+      this.counted = found.missing?.length ? null : counted;
       if (answer.ok && found.recorded !== false) this.show(found);
       else this.nothing("Who won is not recorded here; the count is of this process.");
     } catch {
@@ -111,10 +111,14 @@ export class Conflicts {
   }
 
   // How many there were in all stands above, by the counters: two answers, one second apart, differ.
-  show({ conflicts }) {
+  show({ conflicts, missing }) {
     const newest = conflicts ?? [];
+    const silent = missing?.length
+      ? [{ text: `${plural(missing.length, "process", "processes")} did not answer, so theirs are not here: ${missing.map((each) => visible(each)).join(", ")}` }]
+      : [];
     setText(byId("conflicts-total"), newest.length ? `the last ${count(newest.length)}, times in UTC` : "");
-    this.fill(newest.length ? newest : [{ text: "None so far." }]);
+    const quiet = silent.length ? silent : [{ text: "None so far." }];
+    this.fill(newest.length ? [...silent, ...newest] : quiet);
   }
 
   fill(items) {
