@@ -187,6 +187,16 @@ class Ministack(Engine):
             "DOCKER_HOST": f"unix://{_HERE / 'no-docker.sock'}",
         }
 
+    def reset(self) -> None:
+        """Forget all tables, as if it had just been started."""
+        connection = http.client.HTTPConnection(HOST, self._port, timeout=READY_WITHIN_S)
+        try:
+            connection.request("POST", "/_ministack/reset")
+            answer = connection.getresponse()
+            assert answer.status == http.client.OK, answer.read()
+        finally:
+            connection.close()
+
 
 class DynamoDBLocal(Engine):
     """Amazon's own DynamoDB Local 2.6.1, in memory."""
