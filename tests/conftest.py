@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, TypeAlias
 
+import hypothesis
 import pytest
 
 from support.blows import PROPERTY, told
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
     from playwright.sync_api import Browser
 
 pytest.register_assert_rewrite("support.pages", "support.black_box")
+
+hypothesis.settings.register_profile("any machine", deadline=None)
+hypothesis.settings.load_profile("any machine")
 
 EngineSource: TypeAlias = Callable[[str], Engine]
 
