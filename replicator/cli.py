@@ -134,6 +134,9 @@ def _add_init(parser: argparse.ArgumentParser) -> None:
 
 def _add_setup(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--dry-run", action="store_true", help="only say what would be done")
+    parser.add_argument(
+        "--streams-only", action="store_true", help="leave control tables to the stacks of infra/"
+    )
     _add_json(parser)
 
 

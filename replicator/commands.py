@@ -70,7 +70,13 @@ def setup(parsed: argparse.Namespace) -> int:
     settings = _settings(parsed)
     with opened_regions(settings) as connect:
         checks = asyncio.run(
-            provision(settings, connect=connect, dry_run=parsed.dry_run, sleep=asyncio.sleep)
+            provision(
+                settings,
+                connect=connect,
+                dry_run=parsed.dry_run,
+                streams_only=parsed.streams_only,
+                sleep=asyncio.sleep,
+            )
         )
     _print_checks(checks, as_json=parsed.json)
     return WRONG if failed(checks) else DONE

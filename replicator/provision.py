@@ -41,12 +41,27 @@ POLLS_MAX = 120
 
 
 async def provision(
-    settings: Settings, *, connect: Connect, dry_run: bool, sleep: Sleep
+    settings: Settings,
+    *,
+    connect: Connect,
+    dry_run: bool,
+    sleep: Sleep,
+    streams_only: bool = False,
 ) -> list[Check]:
-    """Make what is missing in every region; with `dry_run` only say what would be made."""
+    """Make what is missing in every region; with `dry_run` only say what would be made.
+
+    `streams_only`: no control tables. A stack makes its own, and takes none that is there already.
+    """
     regions = await asyncio.gather(
         *(
-            _region(settings, region, connect=connect, dry_run=dry_run, sleep=sleep)
+            _region(
+                settings,
+                region,
+                connect=connect,
+                dry_run=dry_run,
+                streams_only=streams_only,
+                sleep=sleep,
+            )
             for region in settings.regions
         )
     )
@@ -149,7 +164,13 @@ class _Region:
 
 
 async def _region(
-    settings: Settings, name: str, *, connect: Connect, dry_run: bool, sleep: Sleep
+    settings: Settings,
+    name: str,
+    *,
+    connect: Connect,
+    dry_run: bool,
+    streams_only: bool,
+    sleep: Sleep,
 ) -> list[Check]:
     """All of one region. A failed call ends it; what was made stays, and a second run goes on."""
     checks: list[Check] = []
@@ -163,7 +184,8 @@ async def _region(
             sleep=sleep,
             tell=checks.append,
         )
-        await region.control_table()
+        if not streams_only:
+            await region.control_table()
         for table, entry in settings.tables.items():
             if name in entry.sources:
                 await region.stream(table)

@@ -323,12 +323,20 @@ async def _no_sleep(_: float) -> None:
 
 
 def make(
-    regions: Mapping[str, Api], config: Settings | None = None, *, dry_run: bool = False
+    regions: Mapping[str, Api],
+    config: Settings | None = None,
+    *,
+    dry_run: bool = False,
+    streams_only: bool = False,
 ) -> list[Check]:
     """Set the regions up."""
     return asyncio.run(
         provision(
-            config or settings(), connect=regions.__getitem__, dry_run=dry_run, sleep=_no_sleep
+            config or settings(),
+            connect=regions.__getitem__,
+            dry_run=dry_run,
+            streams_only=streams_only,
+            sleep=_no_sleep,
         )
     )
 
@@ -339,6 +347,14 @@ def bare_world() -> dict[str, FakeRegion]:
         region: FakeRegion({"orders": FakeTable(view=None)})
         for region in ("us-east-1", "eu-west-1")
     }
+
+
+def test_control_tables_can_be_left_to_the_stacks() -> None:
+    """A stack makes its own, and would end on one that is there already."""
+    regions = bare_world()
+    assert failed(make(regions, streams_only=True)) == []
+    assert [list(region.tables) for region in regions.values()] == [["orders"], ["orders"]]
+    assert all(region.tables["orders"].view for region in regions.values())
 
 
 def test_set_up_regions_pass_the_checks() -> None:
