@@ -31,7 +31,7 @@ help:
 	@echo "make test      every test; ARGS='-k version'"
 	@echo "make lint      ruff and mypy --strict"
 	@echo "make simulate  SEEDS=$(SEEDS) random schedules of the shipping code on all cores"
-	@echo "make soak      every crash point, SEEDS=$(SOAK_SEEDS) schedules, real processes in bad weather"
+	@echo "make soak      every crash point, SEEDS=$(SOAK_SEEDS) schedules, properties by chance, real processes in bad weather"
 	@echo "make mutants   every seeded bug, and the test that kills it"
 	@echo "make fuzz      what comes from outside, mutated by coverage: FUZZ_S=$(FUZZ_S) seconds for each target"
 	@echo "make package   zips for AWS Lambda, arm64 and x86-64; ARGS='--config replicator.toml'"
@@ -59,6 +59,7 @@ simulate: $(VENV)/.test
 
 soak: $(VENV)/.test $(ENGINES)/.$(DYNAMODB_LOCAL)
 	@PYTHONPATH=.:tests $(PY) -m simulation.soak --seeds $(SOAK_SEEDS)
+	@HYPOTHESIS_PROFILE="by chance" $(PY) -m pytest -q $$(grep -rl "from hypothesis" tests --include="test_*.py")
 	@SOAK_S=$(SOAK_S) $(PY) -m pytest -q tests/black_box/test_weather.py
 
 mutants: $(VENV)/.test

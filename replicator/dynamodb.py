@@ -21,7 +21,7 @@ import logging
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
-from functools import partial
+from functools import cache, partial
 from typing import Any, Self
 from urllib.parse import urlsplit
 
@@ -38,6 +38,7 @@ from botocore.credentials import (
     DeferredRefreshableCredentials,
 )
 from botocore.httpsession import get_cert_path
+from botocore.loaders import Loader, create_loader
 from botocore.parsers import ResponseParserError
 from botocore.session import Session
 from botocore.utils import get_environ_proxies
@@ -226,8 +227,15 @@ def _plain_session(profile: str | None = None) -> Session:
     """AWS_ENDPOINT_URL and its kin are ignored: they would send every region to one place."""
     session = Session(profile=profile)
     session.set_config_variable("ignore_configured_endpoint_urls", True)
+    session.register_component("data_loader", _models(session.get_config_variable("data_path")))
     ClockCorrection().register(session)
     return session
+
+
+@cache
+def _models(data_path: str | None) -> Loader:
+    """The descriptions of services, read once for all sessions; a session alone reads its own."""
+    return create_loader(data_path)
 
 
 def role_session(source: Session, region: str, role_arn: str) -> Session:
