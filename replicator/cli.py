@@ -9,10 +9,12 @@ stands in commands.py, which is imported when one is run, so that `--help` is qu
 from __future__ import annotations
 
 import argparse
+import gc
 import sys
 from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 from typing import Any, NoReturn
 
 from replicator import __version__, arguments
@@ -31,7 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parsed = _parser().parse_args(arguments)
     try:
         _configure_logs(parsed)
-        command = getattr(import_module("replicator.commands"), parsed.command)
+        command = getattr(_commands(), parsed.command)
         status: int = command(parsed)
     except ConfigurationError as error:
         return _complain(error, WRONG)
@@ -42,6 +44,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Exception as error:  # noqa: BLE001 - told without its words
         return _confess(error)
     return status
+
+
+def _commands() -> ModuleType:
+    """What the commands do. All that is imported lives on, so looking for what does not, a sixth of
+    the start, would be in vain."""
+    gc.disable()
+    try:
+        return import_module("replicator.commands")
+    finally:
+        gc.enable()
 
 
 def _confess(error: BaseException) -> int:
