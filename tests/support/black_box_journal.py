@@ -6,7 +6,6 @@ it. Keys are of two kinds: some are written again and again, others once.
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from support.black_box import until
 from support.black_box_tables import Connection, Table, Wire
+from support.black_box_writers import Writing
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
@@ -34,7 +34,7 @@ class Entry:
 
 
 @dataclass
-class JournalWriter:
+class JournalWriter(Writing):
     """Writes from `start` to `stop`."""
 
     connection: Connection
@@ -43,23 +43,7 @@ class JournalWriter:
     rng: Random
     deletes: bool = True
     entries: list[Entry] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        self._stop = threading.Event()
-        self._error: BaseException | None = None
-        self._thread = threading.Thread(target=self._run, daemon=True)
-
-    def start(self) -> None:
-        """Begin to write."""
-        self._thread.start()
-
-    def stop(self) -> None:
-        """Stop; returns when the last write is acknowledged. Raises what went wrong."""
-        self._stop.set()
-        self._thread.join(30)
-        assert not self._thread.is_alive()
-        if self._error is not None:
-            raise self._error
+    pace_s: float = PACE_S
 
     def write(self) -> None:
         """Make one write and note it."""
@@ -76,13 +60,10 @@ class JournalWriter:
             self._client.put_item(TableName=self._name, Item=item)
         self.entries.append(Entry(key, value, begun_s))
 
-    def _run(self) -> None:
-        try:
-            while not self._stop.is_set():
-                self.write()
-                self._stop.wait(self.rng.uniform(0, 2 * PACE_S))
-        except BaseException as error:  # noqa: BLE001 - raised by stop
-            self._error = error
+    def turn(self) -> bool:
+        """One write, without end."""
+        self.write()
+        return True
 
     @property
     def _client(self) -> DynamoDBClient:

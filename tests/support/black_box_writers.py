@@ -24,8 +24,43 @@ OPERATIONS_MAX = 2_000
 PACE_S = 0.03
 
 
+class Writing:
+    """Writes in a thread of its own, `turn` after turn, until it is stopped or a turn says so."""
+
+    rng: Random
+    pace_s: float
+
+    def __post_init__(self) -> None:
+        self._stop = threading.Event()
+        self._error: BaseException | None = None
+        self._thread = threading.Thread(target=self._run, daemon=True)
+
+    def turn(self) -> bool:
+        """Write; whether there is more to do."""
+        raise NotImplementedError
+
+    def start(self) -> None:
+        """Begin to write."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Stop; returns when the last write is acknowledged. Raises what went wrong."""
+        self._stop.set()
+        self._thread.join(30)
+        assert not self._thread.is_alive()
+        if self._error is not None:
+            raise self._error
+
+    def _run(self) -> None:
+        try:
+            while not self._stop.is_set() and self.turn():
+                self._stop.wait(self.rng.uniform(0, 2 * self.pace_s))
+        except BaseException as error:  # noqa: BLE001 - raised by stop
+            self._error = error
+
+
 @dataclass
-class Writer:
+class Writer(Writing):
     """One region's application; runs from `start` to `stop`."""
 
     connection: Connection
@@ -38,37 +73,17 @@ class Writer:
     once: dict[str, Wire] = field(default_factory=dict)
     operations: int = 0
 
-    def __post_init__(self) -> None:
-        self._stop = threading.Event()
-        self._error: BaseException | None = None
-        self._thread = threading.Thread(target=self._run, daemon=True)
-
-    def start(self) -> None:
-        """Begin to write."""
-        self._thread.start()
-
-    def stop(self) -> None:
-        """Stop writing; returns when the last write is made. Raises what went wrong."""
-        self._stop.set()
-        self._thread.join(30)
-        assert not self._thread.is_alive()
-        if self._error is not None:
-            raise self._error
-
     def write(self, key: str) -> Wire:
         """Put an item of its own making; returns it."""
         item: Wire = {"id": {"S": key}, self.rng.choice(ATTRIBUTES): {"S": self._value(key)}}
         self._client.put_item(TableName=self._name, Item=item)
         return item
 
-    def _run(self) -> None:
-        try:
-            while not self._stop.is_set() and self.operations < OPERATIONS_MAX:
-                self._write_something()
-                self.operations += 1
-                self._stop.wait(self.rng.uniform(0, 2 * self.pace_s))
-        except BaseException as error:  # noqa: BLE001 - raised by stop
-            self._error = error
+    def turn(self) -> bool:
+        """One write."""
+        self._write_something()
+        self.operations += 1
+        return self.operations < OPERATIONS_MAX
 
     def _write_something(self) -> None:
         key = self.rng.choice(HOT_KEYS)
