@@ -288,6 +288,21 @@ def newest_of(holdings: Mapping[str, Holding]) -> Version | None:
     return max(versions, key=order, default=None)
 
 
+@pytest.mark.xfail(strict=True, reason="a limit: what expired and was written anew, unread")
+def test_what_was_written_over_an_expired_copy_is_settled_by_one_repair() -> None:
+    """An unread write stands in us, where the very version that should win has expired."""
+    expired = Version(0, "eu", 1, Kind.APPLICATION)
+    standing = Item({**KEY.attributes, "content": {"S": "b"}}, marker_of(expired))
+    holdings = {
+        "ap": Holding(standing, None),
+        "eu": Holding(None, None),
+        "us": Holding(item("a", None), expired),
+    }
+    world = World(holdings)
+    world.run(repair(compare(KEY, world.holdings(), authority=None, lost={"ap"})))
+    assert compare(KEY, world.holdings(), authority=None, lost={"ap"}).equal
+
+
 @settings(deadline=None)
 @given(HOLDINGS, st.none() | AUTHORITIES, st.sets(AUTHORITIES))
 def test_a_decided_verdict_is_carried_out_and_final(
