@@ -117,20 +117,20 @@ def schedules(seeds: Iterable[int]) -> Iterator[Schedule]:
     """The schedules that cases are looked for in: each seed as it is drawn, or bent a little.
 
     Quiet ones have no fault of their own but throttles and splits, so that the one stands alone;
-    busy ones write more, to fewer keys, so that points are reached again. One-way tables may
-    hold items from before replication.
+    busy ones write more, to fewer keys, so that points are reached again; long ones do so for the
+    rarest points. One-way tables may hold items from before replication.
     """
     for seed in seeds:
         drawn = draw(seed)
-        quiet, busy = seed // 8 % 4 in (1, 2), seed // 8 % 4 in (2, 3)
+        quiet, busy, long = seed // 8 % 4 in (1, 2), seed // 8 % 4 in (2, 3), seed % 16 in (5, 7)
         faults, habits = drawn.faults, drawn.habits
         if quiet:
             faults = Faults(throttle=faults.throttle, split=faults.split)
-        if quiet or busy:
-            habits = replace(habits, writes=3 * habits.writes)
-        if busy and drawn.source:
+        if quiet or busy or long:
+            habits = replace(habits, writes=(30 if long else 3) * habits.writes)
+        if (busy or long) and drawn.source:
             habits = replace(habits, stocked=True)
-        keys = drawn.keys[:1] if busy else drawn.keys
+        keys = drawn.keys[:1] if busy or long else drawn.keys
         yield replace(drawn, faults=faults, habits=habits, keys=keys)
 
 
