@@ -126,11 +126,13 @@ async def _room(client: Client, scheduler: str | None) -> int:
 
 @asynccontextmanager
 async def shared_rates(
-    client: Client, rates: Mapping[str, float | None]
+    client: Client,
+    rates: Mapping[str, float | None],
+    bucket: Callable[[float], Budget] = bucket_of,
 ) -> AsyncIterator[dict[str, str]]:
     """Hand out units at these rates to the whole cluster; yields the queues, by what they are for.
 
-    A name without a rate has no queue, and no bound.
+    A name without a rate has no queue, and no bound. `bucket`: what the units of a rate come from.
     """
     queues: dict[str, Any] = {}
     for name, rate in rates.items():
@@ -138,7 +140,7 @@ async def shared_rates(
             queues[name] = await Queue(client=client, maxsize=1)  # type: ignore[no-untyped-call]
     async with asyncio.TaskGroup() as group:
         giving = [
-            group.create_task(hand_out(rate, queues[name].put, bucket_of(rate)))
+            group.create_task(hand_out(rate, queues[name].put, bucket(rate)))
             for name, rate in rates.items()
             if rate is not None
         ]

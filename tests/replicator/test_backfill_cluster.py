@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import time
 from collections.abc import Callable, Mapping
 from io import RawIOBase
 from pathlib import Path
@@ -14,12 +13,13 @@ from typing import Any
 import pytest
 
 from replicator.backfill.cluster import shared_budget, shared_rates
-from replicator.backfill.rate import BURST_S, GRANT_S
+from replicator.backfill.rate import GRANT_S
 
 distributed = pytest.importorskip("distributed")
 
 RATE = 200.0
-UNITS = 300
+GRANT = RATE * GRANT_S
+GRANTS = 30
 WITHIN_S = 60.0
 
 
@@ -36,6 +36,24 @@ def spend(queues: Mapping[str, str], directory: str) -> None:
         asyncio.run(spending(counted))
 
 
+class Paid:
+    """A bucket that holds what the test puts in, and nothing comes by itself."""
+
+    def __init__(self) -> None:
+        self._grants, self.units = asyncio.Semaphore(0), 0.0
+
+    async def take(self, units: float) -> None:
+        """Take a grant, once one is there."""
+        assert units == GRANT
+        await self._grants.acquire()
+
+    def put(self, grants: int) -> None:
+        """Put in so many grants."""
+        self.units += grants * GRANT
+        for _ in range(grants):
+            self._grants.release()
+
+
 class Spent:
     """What every worker has spent."""
 
@@ -50,12 +68,6 @@ class Spent:
     def total(self) -> int:
         return sum(self.by_worker.values())
 
-    async def took_s(self, units: int) -> float:
-        """How long it takes until so many more are spent."""
-        begun_s, before = time.monotonic(), self.total
-        await until(lambda: self.total >= before + units)
-        return time.monotonic() - begun_s
-
 
 async def until(condition: Callable[[], bool]) -> None:
     """Wait for it."""
@@ -66,10 +78,11 @@ async def until(condition: Callable[[], bool]) -> None:
 
 @pytest.mark.timeout(300)
 def test_what_a_killed_worker_does_not_spend_the_others_do(tmp_path: Path) -> None:
-    """Two share one rate and together keep to it; one is killed for good, and the other is as fast
-    as both were. A share of its own would leave it half of that."""
+    """Two share what is handed out; one is killed for good, and the other gets all that comes
+    from then on. A share of its own would leave it half of that."""
 
     async def main() -> None:
+        paid, spent = Paid(), Spent(tmp_path)
         async with (
             distributed.LocalCluster(
                 n_workers=2,
@@ -78,23 +91,23 @@ def test_what_a_killed_worker_does_not_spend_the_others_do(tmp_path: Path) -> No
                 dashboard_address="127.0.0.1:0",
             ) as cluster,
             distributed.Client(cluster, asynchronous=True) as client,
-            shared_rates(client, {"write": RATE, "read": None}) as queues,
+            shared_rates(client, {"write": RATE, "read": None}, lambda _: paid) as queues,
         ):
             untyped: Any = client
             tasks = [untyped.submit(spend, queues, str(tmp_path), pure=False) for _ in range(2)]
-            spent = Spent(tmp_path)
-            await until(lambda: len(spent.by_worker) == 2 and min(spent.by_worker.values()) > 0)
-            await spent.took_s(UNITS)  # what was saved up until both were there
-            both_s = await spent.took_s(UNITS)
+            await until(lambda: len(spent.by_worker) == 2)
+            while min(spent.by_worker.values()) == 0:
+                paid.put(1)
+                await until(lambda: spent.total == paid.units)
             killed, left = spent.by_worker
             (nanny,) = (each for each in cluster.workers.values() if each.pid == killed)
             nanny.auto_restart = False
             os.kill(killed, signal.SIGKILL)
-            alone_before, alone_s = spent.by_worker[left], await spent.took_s(UNITS)
-            assert spent.by_worker[left] - alone_before >= UNITS - 2 * RATE * GRANT_S
-            assert alone_s < 1.5 * both_s
-            for each_s in (both_s, alone_s):
-                assert RATE * (each_s + BURST_S) >= UNITS, "more was spent than the rate allows"
+            before = spent.by_worker
+            paid.put(GRANTS)
+            await until(lambda: spent.by_worker[left] >= before[left] + (GRANTS - 1) * GRANT)
+            assert spent.by_worker[killed] == before[killed]
+            assert spent.total <= paid.units, "more was spent than was handed out"
             for task in tasks:
                 await task.cancel()
 
