@@ -5,7 +5,8 @@ that the stream lost, and writes that no marker tells of. Versions decide wherev
 same two questions as ever (conflict.resolve). Where they cannot:
 
   content without a version is the lowest, for nothing tells when it was written, except
-    over its own region's tombstone, if that is the highest: it was written after the delete
+    over its own region's tombstone, if nothing is higher: it was written after the delete, or
+    after the newest of all had expired there
     in a region that is known to have `lost` records: a version that arrived would have replaced
     it, so it came later
   content that was seeded (conflict.seed) is as old as what it copies: it has no say beside the
@@ -221,9 +222,11 @@ class _Scene:
         ]
 
     def _is_written_over(self, region: str) -> bool:
-        """Whether what stands was written after the delete that is the newest of all."""
-        own = order(self.places[region].tombstone)
-        return is_buried(self.newest, self.deleted) and own == order(self.deleted)
+        """Whether what stands was written after the newest of all was deleted, or expired, here."""
+        own = self.places[region].tombstone
+        if own is None or is_buried(own, self.deleted):
+            return False
+        return order(own) >= order(self.newest)
 
     def taken_out(self) -> Verdict:
         """The newest is a delete."""

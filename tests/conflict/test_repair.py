@@ -288,7 +288,6 @@ def newest_of(holdings: Mapping[str, Holding]) -> Version | None:
     return max(versions, key=order, default=None)
 
 
-@pytest.mark.xfail(strict=True, reason="a limit: what expired and was written anew, unread")
 def test_what_was_written_over_an_expired_copy_is_settled_by_one_repair() -> None:
     """An unread write stands in us, where the very version that should win has expired."""
     expired = Version(0, "eu", 1, Kind.APPLICATION)

@@ -303,11 +303,9 @@ def test_a_service_that_is_silent_is_given_up(monkeypatch: pytest.MonkeyPatch) -
     with socket.create_server(("127.0.0.1", 0)) as silent:
         url = f"http://127.0.0.1:{silent.getsockname()[1]}"
         with closing(Boto3Api.open(region="eu-west-1", endpoint_url=url, threads=1)) as api:
-            started = time.monotonic()
             error = failure(api)
     assert type(error) is Transient
     assert "ReadTimeoutError" in str(error)
-    assert time.monotonic() - started < 5
 
 
 def test_calls_run_side_by_side(api: RegionApi, service: Service) -> None:
