@@ -119,8 +119,8 @@ def test_killed_beside_live_writers_and_resumed(
         writer.start()
     doomed = rng.sample(ids[len(HOT_KEYS) :], 120)
 
-    first = Backfill(world, table, "--write-rate", "300")
-    until(lambda: arrived(world, table) > 200, within_s=30, what="some have arrived")
+    first = Backfill(world, table, "--write-rate", "60")  # 15 s, most of which it does not live
+    until(lambda: arrived(world, table) > 100, within_s=30, what="some have arrived")
     delete(world, table, HOME, doomed[:40])
     first.kill()
     delete(world, table, rng.choice(table.sources), doomed[40:80])
@@ -156,8 +156,8 @@ def test_a_worker_that_is_killed_costs_no_item(world: World) -> None:
     """Its segments are given to another, which goes on from their cursors."""
     table = Table(unique_name(), (HOME, AWAY))
     ids = populated(world, table, 600)
-    backfill = Backfill(world, table, "--workers", "2", "--write-rate", "250")
-    until(lambda: arrived(world, table) > 100, within_s=30, what="some have arrived")
+    backfill = Backfill(world, table, "--workers", "2", "--write-rate", "100")
+    until(lambda: arrived(world, table) > 50, within_s=30, what="some have arrived")
     os.kill(a_worker_of(backfill), signal.SIGKILL)
 
     status, document, _ = backfill.ended()
@@ -221,7 +221,7 @@ def test_a_scheduler_that_is_lost_is_one_line_and_another_goes_on(world: World) 
     table = Table(unique_name(), (HOME, AWAY))
     ids = populated(world, table, 600)
     with cluster() as (address, scheduler):
-        first = Backfill(world, table, "--scheduler", address, "--write-rate", "100")
+        first = Backfill(world, table, "--scheduler", address, "--write-rate", "60")
         until(lambda: arrived(world, table) > 50, within_s=60, what="some have arrived")
         scheduler.kill()
         status, _, said = first.ended()

@@ -214,7 +214,7 @@ class DynamoDBLocal(Engine):
         if runtime is None:
             raise EngineUnavailable(f"DynamoDB Local needs Java {JAVA_VERSION_MIN} or newer")
         return [
-            *(runtime, f"-Xmx{self._heap_max_mb}m", "-XX:TieredStopAtLevel=1"),
+            *(runtime, f"-Xmx{self._heap_max_mb}m", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC"),
             f"-Djava.library.path={home / 'DynamoDBLocal_lib'}",
             *("-jar", str(home / "DynamoDBLocal.jar")),
             *("-inMemory", "-disableTelemetry", "-port", str(port)),
