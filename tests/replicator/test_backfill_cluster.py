@@ -94,6 +94,7 @@ def test_what_a_killed_worker_does_not_spend_the_others_do(tmp_path: Path) -> No
             shared_rates(client, {"write": RATE, "read": None}, lambda _: paid) as queues,
         ):
             untyped: Any = client
+            await untyped.wait_for_workers(2)
             tasks = [untyped.submit(spend, queues, str(tmp_path), pure=False) for _ in range(2)]
             await until(lambda: len(spent.by_worker) == 2)
             while min(spent.by_worker.values()) == 0:
