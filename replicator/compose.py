@@ -157,22 +157,7 @@ async def build_pipeline(
     if wrong := wrong_view(entry.view, entry.mode, entry.marker, key_names):
         raise Fatal(f"table {table}: {wrong}")
     clock = SystemClock()
-    bound_us = int(settings.future_bound_s * 1e6)
-    paces = paces or paces_of(settings)
-    regions = {
-        region: region_port(
-            settings,
-            table,
-            region,
-            apis[region],
-            key_names,
-            clock=clock,
-            bound_us=bound_us + (HOME_SLACK_US if region == source else 0),
-            fence=fence_of(settings, table, source, region, apis[region]),
-            pace=paces.of(table, region),
-        )
-        for region in entry.members
-    }
+    regions = _region_ports(settings, stats, apis, key_names, clock, paces or paces_of(settings))
     return Pipeline(
         PipelineParts(
             find_stream=partial(_find_stream, settings, table, source, apis[source]),
@@ -182,7 +167,7 @@ async def build_pipeline(
                 marker=entry.marker,
                 key_of=partial(key_of, key_names=key_names),
                 ttl_deletes=entry.ttl_deletes,
-                future_bound_us=bound_us + HOME_SLACK_US,
+                future_bound_us=_bound_us(settings) + HOME_SLACK_US,
                 view=entry.view,
             ),
             writer=Writer(
@@ -217,6 +202,35 @@ async def build_pipeline(
             note_conflict=note_conflict,
         )
     )
+
+
+def _region_ports(
+    settings: Settings,
+    stats: PipelineStats,
+    apis: Mapping[str, Api],
+    key_names: tuple[str, ...],
+    clock: Clock,
+    paces: Paces,
+) -> dict[str, RegionPort]:
+    table, source = stats.table, stats.source
+    return {
+        region: region_port(
+            settings,
+            table,
+            region,
+            apis[region],
+            key_names,
+            clock=clock,
+            bound_us=_bound_us(settings) + (HOME_SLACK_US if region == source else 0),
+            fence=fence_of(settings, table, source, region, apis[region]),
+            pace=paces.of(table, region),
+        )
+        for region in settings.tables[table].members
+    }
+
+
+def _bound_us(settings: Settings) -> int:
+    return int(settings.future_bound_s * 1e6)
 
 
 def region_port(

@@ -83,7 +83,6 @@ async def _run(
         for source in entry.sources
         if source in sources
     ]
-    paces = paces_of(settings)
     ledgers = {region: ledger(settings, region, apis[region]) for region in sorted(sources)}
     snapshot = _snapshot(pipelines, ledgers, SystemClock())
     metrics = Metrics(document=snapshot, pipelines=pipelines, instance=f"{os.getpid()}")
@@ -103,42 +102,55 @@ async def _run(
         group.create_task(_serve_page(app, listener, server_stop))
         if printing is not None:  # till the end, so that what is counted while draining is told
             group.create_task(beside("emf", printing.run, server_stop))
-        async with asyncio.TaskGroup() as working:
-            tasks: dict[int, asyncio.Task[None]] = {}
-            for index, stats in enumerate(pipelines):
-                note = ledgers[stats.source].note
-                replicating = _replicate(settings, apis, stats, stop, note, paces)
-                tasks[index] = working.create_task(replicating)
-            watchdog = Watchdog(
-                pipelines=pipelines,
-                tasks=lambda: tasks,
-                clock=SystemClock(),
-                sleep=asyncio.sleep,
-            )
-            working.create_task(watchdog.run(stop))
-            for each in ledgers.values():
-                working.create_task(beside("ledger", each.run, stop))
-            if push is not None:
-                working.create_task(beside("otlp", push.run, stop))
-            for beating in (heart(settings, apis, stats) for stats in pipelines):
-                if beating is not None:
-                    working.create_task(beside("heartbeat", beating.run, stop))
-            if settings.mending.enabled:
-                mender = Mender(settings=settings, apis=apis, pipelines=pipelines)
-                working.create_task(beside("mending", mender.run, stop))
-            noter = Noter(
-                apis=apis,
-                control_table=settings.control_table,
-                pipelines=pipelines,
-                clock=SystemClock(),
-                sleep=asyncio.sleep,
-            )
-            working.create_task(noter.run(stop))
+        await _work(settings, apis, pipelines, ledgers, push, stop)
         for each in ledgers.values():  # the last decisions were made while pipelines drained
             await each.write_rest()
         server_stop.set()
     log.info("run.stopped", extra={"pipelines": len(pipelines)})
     return 0
+
+
+async def _work(
+    settings: Settings,
+    apis: Mapping[str, Api],
+    pipelines: Sequence[PipelineStats],
+    ledgers: Mapping[str, Ledger],
+    push: Push | None,
+    stop: asyncio.Event,
+) -> None:
+    """The pipelines and what runs beside them, until `stop` and all is drained."""
+    paces = paces_of(settings)
+    async with asyncio.TaskGroup() as working:
+        tasks: dict[int, asyncio.Task[None]] = {}
+        for index, stats in enumerate(pipelines):
+            note = ledgers[stats.source].note
+            replicating = _replicate(settings, apis, stats, stop, note, paces)
+            tasks[index] = working.create_task(replicating)
+        watchdog = Watchdog(
+            pipelines=pipelines,
+            tasks=lambda: tasks,
+            clock=SystemClock(),
+            sleep=asyncio.sleep,
+        )
+        working.create_task(watchdog.run(stop))
+        for each in ledgers.values():
+            working.create_task(beside("ledger", each.run, stop))
+        if push is not None:
+            working.create_task(beside("otlp", push.run, stop))
+        for beating in (heart(settings, apis, stats) for stats in pipelines):
+            if beating is not None:
+                working.create_task(beside("heartbeat", beating.run, stop))
+        if settings.mending.enabled:
+            mender = Mender(settings=settings, apis=apis, pipelines=pipelines)
+            working.create_task(beside("mending", mender.run, stop))
+        noter = Noter(
+            apis=apis,
+            control_table=settings.control_table,
+            pipelines=pipelines,
+            clock=SystemClock(),
+            sleep=asyncio.sleep,
+        )
+        working.create_task(noter.run(stop))
 
 
 async def _replicate(
