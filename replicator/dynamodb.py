@@ -167,6 +167,8 @@ class Boto3Api:
             raise refusal(error, "", place) from None
         except (botocore_errors.BotoCoreError, ResponseParserError) as error:
             raise _failed(error, place) from None
+        except (OSError, ValueError, KeyError) as error:  # of a process or a file that gives them
+            raise Transient(f"{place}: not renewed: {type(error).__name__}") from None
         return Keys(keys.access_key or "", keys.secret_key or "", keys.token)
 
     async def call(self, operation: str, request: Mapping[str, Any]) -> dict[str, Any]:
@@ -188,6 +190,9 @@ class Boto3Api:
             raise refusal(error, operation, place_of(operation, request, self._region)) from None
         except (botocore_errors.BotoCoreError, ResponseParserError) as error:
             raise _failed(error, place_of(operation, request, self._region)) from None
+        except (OSError, ValueError, KeyError):
+            self._load_keys()  # if it was the credentials, that is what is raised
+            raise
         headers = response.pop("ResponseMetadata", {}).get("HTTPHeaders", {})
         if not headers.get("content-type", "").startswith(JSON_TYPE):
             raise Transient(f"{place_of(operation, request, self._region)}: {NOT_DYNAMODBS}")

@@ -38,7 +38,7 @@ from replicator.lambda_home import ControlHomeMemory
 from replicator.lambda_metrics import FunctionMetrics
 from replicator.lambda_parked import KnownParked
 from replicator.ledger import Ledger, LedgerLimits
-from replicator.logs import LEVELS, configure
+from replicator.logs import LEVELS, configure, where
 from replicator.parts import PipelineParts
 from replicator.plane import RegionApi, open_region
 from replicator.records import Gap, Mode, ViewType
@@ -66,9 +66,16 @@ class Context(Protocol):
 def handler(event: object, context: Context) -> dict[str, Any]:
     """Apply a batch; the answer names the lowest record that is to be handed over again.
 
-    Raises: ReplicatorError, one line, upon which the mapping keeps the batch as a whole.
+    Raises: ReplicatorError, one line, upon which the mapping keeps the batch as a whole. What is
+    raised is printed by Lambda, so a bug is told without its words, for they may quote an item.
     """
-    return function().handle(event, context)
+    try:
+        return function().handle(event, context)
+    except ReplicatorError:
+        raise
+    except Exception as error:  # noqa: BLE001 - told without its words
+        sys.stderr.write(f"{where(error)}\n")
+        raise Fatal(f"internal error: {spoken(error)}; please report it") from None
 
 
 @cache

@@ -29,6 +29,8 @@ LIBRARIES = (
 TOLD_BY_US = ("opentelemetry.exporter",)
 """A collector that cannot be reached is told by exporting.py, once and in one line."""
 
+PAGE = "uvicorn.error"
+"""Has a line for each malformed request, of which whoever can connect may send any number."""
 
 _OWN_ATTRIBUTES = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "taskName"}
 
@@ -43,6 +45,7 @@ def configure(*, level: str, as_json: bool) -> None:
         logger.setLevel(max(logging.WARNING, logging.getLogger().level))
     for name in TOLD_BY_US:
         logging.getLogger(name).setLevel(logging.CRITICAL)
+    logging.getLogger(PAGE).setLevel(logging.ERROR)
 
 
 def fields_of(record: logging.LogRecord) -> Mapping[str, object]:
@@ -54,7 +57,7 @@ class TextLines(logging.Formatter):
     """`time LEVEL event field=value …`; the way to an exception follows on lines of its own."""
 
     def format(self, record: logging.LogRecord) -> str:
-        words = [_time(record), record.levelname, _one_line(record.getMessage())]
+        words = [_time(record), record.levelname, _one_line(_event(record))]
         words += [f"{name}={_text(value)}" for name, value in fields_of(record).items()]
         line = " ".join(words)
         trace = _trace(record)
@@ -66,7 +69,7 @@ class JsonLines(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         line: dict[str, object] = {**fields_of(record), "time": _time(record)}
-        line |= {"level": record.levelname, "event": record.getMessage()}
+        line |= {"level": record.levelname, "event": _event(record)}
         trace = _trace(record)
         if trace:
             line["traceback"] = trace
@@ -79,6 +82,11 @@ def where(error: BaseException) -> str:
     lines = [line.rstrip() for line in traceback.format_tb(error.__traceback__)]
     kind = f"{type(error).__module__}.{type(error).__qualname__}"
     return "\n".join(["Traceback (most recent call last):", *lines, kind])
+
+
+def _event(record: logging.LogRecord) -> str:
+    """What happened. asyncio's own words of a task that failed unseen quote the error's."""
+    return "task.failed" if record.name == "asyncio" and record.exc_info else record.getMessage()
 
 
 def _trace(record: logging.LogRecord) -> str:

@@ -205,10 +205,16 @@ class _Parser:
         if token.kind == "text":
             return "S", self._advance().text[1:-1].replace("''", "'").encode()
         if token.kind == "number":
-            return "N", Decimal(self._advance().text)
+            return "N", self._number(self._advance().text)
         if token.text.lower() in _CONSTANTS:
             return _CONSTANTS[self._advance().text.lower()]
         raise self._error("a value ('text', a number, true, false, null)")
+
+    def _number(self, text: str) -> Decimal:
+        try:
+            return Decimal(text)
+        except InvalidOperation:
+            raise WhereError(f"holds a number beyond all bounds: {text}") from None
 
     # --- tokens -------------------------------------------------------------------------------
 

@@ -18,7 +18,7 @@ from collections.abc import Callable
 from typing import Any, TypeAlias, cast
 
 from starlette.types import ASGIApp, Receive, Scope, Send
-from uvicorn.protocols.http.auto import AutoHTTPProtocol
+from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.protocols.utils import get_remote_addr
 
 log = logging.getLogger(__name__)
@@ -53,9 +53,13 @@ class Connections:
         open_max: int,
         request_within_s: float = REQUEST_WITHIN_S,
         answered_within_s: float = ANSWERED_WITHIN_S,
-        protocol: MakeProtocol = AutoHTTPProtocol,
+        protocol: MakeProtocol = H11Protocol,
     ) -> None:
-        """`protocol`: what speaks HTTP, made as uvicorn makes it."""
+        """`protocol`: what speaks HTTP, made as uvicorn makes it.
+
+        h11 ends a request whose head grows beyond 64 KiB; uvicorn's other one, httptools, takes
+        any length, at a cost that grows with its square, from whoever can connect.
+        """
         self._app, self._protocol = app, protocol
         self._open_max = open_max
         self._request_within_s, self._answered_within_s = request_within_s, answered_within_s

@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from math import inf
 
 from replicator.control import ControlTable, row_key
-from replicator.errors import ReplicatorError, spoken
+from replicator.errors import spoken
 from replicator.ports import Api, Clock, Sleep
 from replicator.telemetry import PipelineStats
 
@@ -107,7 +107,7 @@ class Noter:
             await self.sleep(LOOK_EVERY_S)
             try:
                 await self._note(rows, target, noted)
-            except ReplicatorError as error:
+            except Exception as error:  # noqa: BLE001 - a failover relies on what is noted here
                 if not failing:
                     fields = {"region": target, "error": spoken(error)}
                     log.warning("exposure.not_noted", extra=fields)

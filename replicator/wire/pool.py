@@ -59,7 +59,8 @@ class Pool:
         try:
             return await answer
         except asyncio.CancelledError:
-            connection.abort("cancelled")  # its answer must not pass for that of another request
+            if answer.cancelled():  # else it has come, and the connection may be another's by now
+                connection.abort("cancelled")  # its answer must not pass for another request's
             raise
 
     def close(self) -> None:
@@ -80,8 +81,9 @@ class Pool:
             try:
                 found = await waiting
             except asyncio.CancelledError:
-                if waiting.done() and not waiting.cancelled() and (late := waiting.result()):
-                    here.give(late)
+                if waiting.done() and not waiting.cancelled():
+                    late = waiting.result()
+                    here.wake() if late is None else here.give(late)
                 raise
             if found is not None and found.open:
                 return found

@@ -256,3 +256,29 @@ def test_an_order_that_does_not_end_is_refused() -> None:
 
     clock.run(scenario())
     assert said[0]["status"] == 408
+
+
+HEAD = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n"
+PIECE, ENOUGH = 2**16, 2**22
+
+
+@pytest.mark.parametrize(
+    "begun", [b"GET /", HEAD + b"X: ", HEAD + b"A: b\r\n" * 8_000 + b"X: "], ids=str
+)
+def test_a_request_head_without_an_end_is_refused(begun: bytes) -> None:
+    """Before it costs memory and the replicating loop's time, which nobody needs a token for."""
+
+    async def send(writer: asyncio.StreamWriter) -> None:
+        writer.write(begun)
+        for _ in range(ENOUGH // PIECE):
+            writer.write(b"a" * PIECE)
+            await writer.drain()
+            await asyncio.sleep(0)
+
+    async def scenario(port: int) -> None:
+        _, writer = await asyncio.open_connection("127.0.0.1", port)
+        with pytest.raises(ConnectionError):
+            await send(writer)
+        assert await is_healthy(port)
+
+    over_sockets(scenario)

@@ -135,17 +135,18 @@ def test_a_backlog_that_is_caught_up_is_noted_no_more_often() -> None:
     assert len(noting.notes) <= 1 + LOOKS * LOOK_S / STILL_S
 
 
-def test_a_target_that_takes_no_note_is_asked_again() -> None:
+@pytest.mark.parametrize("error", [Transient("down"), ValueError("a bug")])
+def test_a_target_that_takes_no_note_is_asked_again(error: Exception) -> None:
     """The next note says what the missed ones would have said, and a gap says nothing at all."""
     noting = Noting()
-    noting.control.error = Transient("down")
+    noting.control.error = error
     noting.run(lambda: None, _busy(Random(1)))
     assert noting.noted_us is None
     healed, at_us = Noting(), []
 
     def look() -> None:
         seconds = healed.bench.clock.monotonic_s()
-        healed.control.error = Transient("down") if 10 < seconds < 20 else None
+        healed.control.error = error if 10 < seconds < 20 else None
         healed.bench.stats.gap = GAP if seconds > 30 else None
         at_us.append(healed.noted_us)
 

@@ -110,6 +110,7 @@ def test_which_attributes_an_expression_looks_at() -> None:
         ("__import__('os')", "needs an attribute's name in place of"),
         ("(" * 40 + "a = 1" + ")" * 40, "is nested more than 32 deep"),
         ("a = 1 or " * 600 + "a = 1", "has more than 4096 characters"),
+        ("a < 1e99999999999999999999", "holds a number beyond all bounds: 1e9999"),
     ],
 )
 def test_what_is_not_understood_is_said_in_one_line(text: str, words: str) -> None:
