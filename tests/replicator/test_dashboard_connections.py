@@ -263,7 +263,9 @@ PIECE, ENOUGH = 2**16, 2**22
 
 
 @pytest.mark.parametrize(
-    "begun", [b"GET /", HEAD + b"X: ", HEAD + b"A: b\r\n" * 8_000 + b"X: "], ids=str
+    "begun",
+    [b"GET /", HEAD + b"X: ", HEAD + b"A: b\r\n" * 8_000 + b"X: "],
+    ids=["path", "header", "headers"],
 )
 def test_a_request_head_without_an_end_is_refused(begun: bytes) -> None:
     """Before it costs memory and the replicating loop's time, which nobody needs a token for."""
