@@ -281,6 +281,7 @@ def test_a_request_head_without_an_end_is_refused(begun: bytes) -> None:
         _, writer = await asyncio.open_connection("127.0.0.1", port)
         with pytest.raises(ConnectionError):
             await send(writer)
+        writer.close()
         assert await is_healthy(port)
 
     over_sockets(scenario)
