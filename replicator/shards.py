@@ -9,8 +9,9 @@ parents, bring back what was read long ago, or contradict the one before.
 Invariants:
   * a shard that was once seen stays until it has been read to its end;
   * a shard is let out once, unless `reset` asks for it again; never after it has ended;
-  * a shard waits for its parent only while that parent is known and unread. A parent that was never
-    seen was trimmed away, and there is nothing left of it to wait for;
+  * a shard waits for its ancestors only while one is known and unread. A parent that was never seen
+    was trimmed away, and there is nothing left of it to wait for. On a restart the parent may have
+    been read to its end and theirs not: what a shard without records has to settle is nothing;
   * without a checkpoint a shard starts at TRIM_HORIZON: between the birth of a shard and its
     discovery records are written, and LATEST would lose them;
   * a shard with an unfinished checkpoint that is not listed any more is let out all the same: only
@@ -27,7 +28,7 @@ in equal order. It must not know how shards are read or where checkpoints are ke
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import Enum, StrEnum, auto
 
@@ -185,12 +186,12 @@ class Lineage:
         return [
             Anomaly(kind=AnomalyKind.LATE_PARENT, shard=shard, parent=node.parent)
             for shard, node in self._nodes.items()
-            if node.opened and node.parent is not None and self._held_up(shard)
+            if node.opened and node.parent is not None and self._is_unread(node.parent)
         ]
 
     def _forget(self, listed: set[str]) -> None:
-        """Drop what was read, has long been unlisted, and is no unread shard's parent."""
-        needed = {self._nodes[shard].parent for shard in self._waiting}
+        """Drop what was read, has long been unlisted, and ties no waiting shard to its ancestors."""
+        needed = {ancestor for shard in self._waiting for ancestor in self._waited_for(shard)}
         gone = []
         for shard, node in self._nodes.items():
             node.unlisted = 0 if shard in listed else node.unlisted + 1
@@ -208,17 +209,34 @@ class Lineage:
         return node
 
     def _held_up(self, shard: str) -> bool:
-        parent = self._nodes[shard].parent
-        node = None if parent is None else self._nodes.get(parent)
+        """Whether an ancestor is unread. It need not be the parent: of a shard that was read to its
+        end nothing may be unsettled, and be checkpointed, while something of its parent still is.
+        """
+        return any(self._is_unread(ancestor) for ancestor in self._ancestors(shard))
+
+    def _waited_for(self, shard: str) -> Iterator[str]:
+        """The parent, and every ancestor by which the shard is tied to one that is unread."""
+        way = []
+        for ancestor in self._ancestors(shard):
+            way.append(ancestor)
+            if len(way) == 1 or self._is_unread(ancestor):
+                yield from way
+                way = [ancestor]
+
+    def _is_unread(self, shard: str) -> bool:
+        node = self._nodes.get(shard)
         return node is not None and node.stage is not _Stage.ENDED
 
     def _descends(self, shard: str, ancestor: str) -> bool:
-        """Whether `ancestor` is among the known ancestors of `shard`."""
-        at: str | None = shard
-        while at is not None and at != ancestor:
-            node = self._nodes.get(at)
-            at = None if node is None else node.parent
-        return at is not None
+        """Whether `ancestor` is `shard`, or among its known ancestors."""
+        return shard == ancestor or ancestor in self._ancestors(shard)
+
+    def _ancestors(self, shard: str) -> Iterator[str]:
+        """Those that are known, the youngest first."""
+        node = self._nodes.get(shard)
+        while node is not None and node.parent is not None:
+            yield node.parent
+            node = self._nodes.get(node.parent)
 
     def _expect(self, shard: str, stage: _Stage) -> _Node:
         node = self._nodes.get(shard)

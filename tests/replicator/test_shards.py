@@ -60,6 +60,17 @@ def test_a_child_waits_until_its_parent_has_ended() -> None:
     assert made.ready() == [("b", START), ("c", START)]
 
 
+def test_a_shard_waits_for_its_ancestors_beyond_a_finished_one() -> None:
+    """One that had no records is finished, and so checkpointed, while its parent's are still being
+    settled; after a restart the parent is read again, and what follows both comes after it."""
+    made = lineage(shard("a"), shard("b", "a"), shard("c", "b"), checkpoints={"b": Finished()})
+    assert ready(made) == ["a"]
+    made.opened("a")
+    assert ready(made) == []
+    made.ended("a")
+    assert ready(made) == ["c"]
+
+
 def test_a_child_listed_before_its_parent_waits_for_it() -> None:
     """The order within a description means nothing."""
     assert ready(lineage(shard("b", "a"), shard("a"))) == ["a"]
