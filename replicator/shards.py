@@ -190,7 +190,7 @@ class Lineage:
         ]
 
     def _forget(self, listed: set[str]) -> None:
-        """Drop what was read, has long been unlisted, and ties no waiting shard to its ancestors."""
+        """Drop what was read, has long been unlisted, and ties no waiting shard to another."""
         needed = {ancestor for shard in self._waiting for ancestor in self._waited_for(shard)}
         gone = []
         for shard, node in self._nodes.items():
