@@ -32,6 +32,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from replicator.errors import Poison, spoken
@@ -164,7 +165,7 @@ class Bulkhead:
         """The one target that holds up the others; None where none does, or all do."""
         owed = {target: self._flow.owed[target] for target in self._flow.attached}
         slow = max(owed, key=owed.__getitem__, default=None)
-        if slow is None or owed[slow] * 2 < self._flow.unsettled:
+        if slow is None or owed[slow] * 2 < self._flow.under_way:
             return None
         return slow if any(count * 2 < owed[slow] for count in owed.values()) else None
 
@@ -232,7 +233,7 @@ class Bulkhead:
         failures = 0
         while self._answering() == targets:
             stats = self._stats_of(targets)
-            store = CatchingUp(self._parts.stores.checkpoints, self._all_answer)
+            store = CatchingUp(self._parts.stores.checkpoints, partial(self._may_store, targets))
             catching = self._catching = self._session(self._parts_of(stats, store), self)
             if not self._all_answer():
                 catching.keep_held()
@@ -315,6 +316,11 @@ class Bulkhead:
     def _all_answer(self) -> bool:
         """Whether no link is detached without being caught up."""
         return all(behind.answers for behind in self._behind.values())
+
+    def _may_store(self, targets: tuple[str, ...]) -> bool:
+        """Whether positions of a session for these speak for all. Another may have answered since:
+        it lacks what lies before them, and the next session is for both."""
+        return self._all_answer() and self._behind.keys() <= set(targets)
 
     async def _pause(self, failures: int) -> None:
         limits = self._parts.limits

@@ -273,8 +273,13 @@ class Flow:
     # --- what is settled ----------------------------------------------------------------------
 
     @property
+    def under_way(self) -> int:
+        """Records read that are not durable everywhere: their images are held."""
+        return sum(marks.everywhere.under_way for marks in self._shards.values())
+
+    @property
     def unsettled(self) -> int:
-        """Records read and not yet settled."""
+        """Records read that no checkpoint may pass: those, and what is behind them."""
         return sum(len(marks.everywhere) for marks in self._shards.values())
 
     @property

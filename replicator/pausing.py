@@ -158,6 +158,8 @@ class Valve:
             stats.readable = stats.caught_up = False
             stats.session_error = stats.source_error = None
             await first_of(self._look_later(), stop.wait())
+        if stats.state is PipelineState.PAUSED and not self.shut:
+            stats.state = PipelineState.STARTING  # whatever hangs from now on is a hang
 
     async def _until_shut(self) -> None:
         if self._stores.pauses is None:

@@ -42,6 +42,9 @@ from replicator.writer import first_of
 log = logging.getLogger(__name__)
 
 HALF = 0.5
+BEHIND_PER_RECORD = 10
+"""What is durable everywhere, but behind a record that is not, takes two numbers and no image: so
+many times more of it may be held. One key that one target refuses stops nobody else for long."""
 LOCAL = tuple(nature for nature in Nature if nature.is_local_put or nature.is_local_delete)
 IGNORED = tuple(nature for nature in Nature if nature.is_ignored)
 CREATED = attrgetter("created_us")
@@ -174,8 +177,9 @@ class Session:
     def _filled(self) -> float:
         """How much of what may be read and unsettled is, by the bound that is closer."""
         flow, limits = self._flow, self._limits
-        records = flow.unsettled / limits.unsettled_records_max
-        return max(records, flow.unsettled_bytes / limits.unsettled_bytes_max)
+        records = flow.under_way / limits.unsettled_records_max
+        behind = flow.unsettled / (limits.unsettled_records_max * BEHIND_PER_RECORD)
+        return max(records, behind, flow.unsettled_bytes / limits.unsettled_bytes_max)
 
     def _count(
         self, entries: list[Change | SetAside], records: tuple[Record, ...], now_us: int
@@ -325,7 +329,7 @@ class Session:
     def reached_us(self, target: str) -> int | None:
         """Up to which time a target has everything, as far as is known."""
         _, oldest_us = self._flow.pending(target)
-        read_us = self._read_until()
+        read_us = self._stats.known_until()
         return read_us if oldest_us is None or read_us is None else min(oldest_us, read_us)
 
     def _read_until(self) -> int | None:

@@ -103,8 +103,16 @@ class Watchdog:
 
 
 def _mark(stats: PipelineStats) -> tuple[int, tuple[int, ...]]:
-    """How many records are unsettled, and numbers of which one changes whenever anything moves."""
-    unsettled = stats.progress()[0] if stats.progress else 0
+    """How many records wait that should not, and numbers of which one changes when any moves on.
+
+    That something is read is no progress: a source that moves may be read while nothing arrives.
+    What only paused links wait for is meant to wait.
+    """
+    unsettled, _, pending = stats.progress() if stats.progress else (0, 0, {})
+    settled = stats.records.read - unsettled
     links = stats.links.values()
+    waiting = [name for name, (count, _) in pending.items() if count]
+    if waiting and all(stats.links[name].paused_since_us is not None for name in waiting):
+        unsettled = 0
     arrived = sum(link.applied + link.stale + link.duplicate + link.quarantined for link in links)
-    return unsettled, (stats.records.read, stats.records.quarantined, arrived, unsettled)
+    return unsettled, (stats.records.quarantined, arrived, settled)

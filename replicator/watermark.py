@@ -25,7 +25,7 @@ class Watermark:
         self._newest: int | None = None
         self._finished_before = isinstance(before, Finished)
         self.ended = False
-        self.unsettled_bytes = 0
+        self.under_way = self.unsettled_bytes = 0
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -39,7 +39,9 @@ class Watermark:
             self._open.append(entry)
             if self._newest is None or sequence > self._newest:
                 self._newest = sequence
+            self.under_way += 1
         else:
+            self.under_way += not entry[1]
             entry[1] += 1
             entry[2] += size_bytes
         self.unsettled_bytes += size_bytes
@@ -50,6 +52,7 @@ class Watermark:
         if entry is not None:
             entry[1] -= 1
             if not entry[1]:
+                self.under_way -= 1
                 self.unsettled_bytes -= entry[2]
         while self._open and not self._open[0][1]:
             sequence = self._open.popleft()[0]

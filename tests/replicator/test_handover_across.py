@@ -11,6 +11,7 @@ import pytest
 
 from replicator.errors import Transient
 from replicator.handover.across import LOOK_EVERY_S, NOTE_EVERY_S, STILL_S, Noter
+from replicator.parts import PipelineLimits
 from replicator.reader import ReaderLimits
 from replicator.records import Mode
 from support.figures import GAP
@@ -154,3 +155,43 @@ def test_a_target_that_takes_no_note_is_asked_again(error: Exception) -> None:
     second = int(1 / LOOK_S)
     assert at_us[11 * second] == at_us[19 * second] != at_us[22 * second]
     assert at_us[32 * second] == at_us[-1]
+
+
+def test_nothing_is_called_across_while_a_link_is_caught_up_on_one_shard_of_two() -> None:
+    """What was read of the other shard is of now, and says nothing of this one."""
+    limits = PipelineLimits(unsettled_records_max=40, detach_after_s=2.0, drain_s=2.0)
+    bench = PipelineBench(
+        shape={"a": {}, "b": {}},
+        targets=("eu", "ap"),
+        mode=Mode.ONE_WAY,
+        limits=limits,
+        reader_limits=ReaderLimits(page_records_max=40),
+    )
+    written: dict[str, int] = {}
+    looks = 0
+
+    def write(shard: str, name: str) -> None:
+        bench.append_aged(name, 0, shard)
+        written[name] = bench.clock.now_us()
+
+    async def script() -> None:
+        nonlocal looks
+        for call in ("put", "delete"):
+            bench.ports["eu"].fail_always(call, Transient("down"))
+        for number in range(300):
+            write("a", f"a{number}")
+            await bench.clock.sleep(0.5)
+        write("b", "b")
+        await bench.until(lambda: len(bench.contents("ap")) == len(written))
+        bench.ports["eu"].call_s = 0.02
+        for call in ("put", "delete"):
+            bench.ports["eu"].fail_always(call, None)
+        while lost := written.keys() - bench.contents("eu").keys():
+            await bench.clock.sleep(0.1)
+            bench.stats.note_complete()
+            across_us = bench.stats.links["eu"].complete_us
+            assert across_us is None or across_us <= min(written[name] for name in lost)
+            looks += 1
+
+    bench.run(script)
+    assert looks > 10

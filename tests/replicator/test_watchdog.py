@@ -225,3 +225,53 @@ def test_a_name_that_cannot_be_written_down_holds_nothing_up() -> None:
         await bench.until(lambda: bench.contents("eu") == {"1": "x"})
 
     bench.run(script)
+
+
+def test_f06_reading_is_no_progress() -> None:
+    """The target hangs and the application goes on writing: it is read, and nothing arrives."""
+    bench = Watched()
+    bench.ports["eu"].call_s = 10**6
+
+    async def script() -> None:
+        for number in range(60):
+            bench.write(str(number), "x")
+            await bench.clock.sleep(10.0)
+        assert bench.contents("eu") == {}
+        assert bench.stats.stalled == "records wait and nothing has moved for 60 s"
+        assert bench.health == "failed"
+        bench.stop.set()
+
+    bench.watched(script)
+
+
+def test_what_waits_for_a_paused_link_is_meant_to() -> None:
+    """The other link has everything, and the table falls quiet."""
+    bench = Watched(targets=("eu", "ap"))
+
+    async def script() -> None:
+        bench.pauses.paused = {"eu": bench.clock.now_us()}
+        await bench.clock.sleep(5.0)
+        bench.write("1", "x")
+        await bench.until(lambda: bench.contents("ap") == {"1": "x"})
+        await bench.clock.sleep(2 * LIMITS.stalled_after_s)
+        assert bench.stats.stalled is None
+        assert bench.health == "degraded"
+        bench.pauses.paused = {}
+
+    bench.watched(script)
+
+
+def test_a_source_that_does_not_answer_after_a_resume_is_found() -> None:
+    """It is paused no more."""
+    bench = Watched()
+
+    async def script() -> None:
+        bench.pauses.paused = {"eu": bench.clock.now_us()}
+        await bench.until(lambda: bench.snapshot()["state"] == "paused")
+        bench.find_errors = [Transient("the stream does not answer")] * 10_000
+        bench.pauses.paused = {}
+        await bench.clock.sleep(4 * LIMITS.stalled_after_s)
+        assert bench.health == "failed"
+        bench.find_errors = []
+
+    bench.watched(script)
