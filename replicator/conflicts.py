@@ -2,7 +2,7 @@
 
 Each source region keeps its own ledger (ledger.py); a conflict stands in exactly one of them, that
 of the pipeline that decided it. A region that does not answer is named, the others are shown, and
-the exit status says that something is missing.
+the exit status says that something is missing. So it is where a row is malformed.
 
 A ledger is read from its newest row on, page by page, until there is enough; eventually consistent,
 for replication needs the same table. Newest is by the time of the write that won.
@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import os
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ from rich.table import Table
 from rich.text import Text
 
 from conflict.version import TIME_DIGITS, parse
+from replicator.control import moment_us
 from replicator.errors import ConfigurationError, ReplicatorError, spoken, suggestion
 from replicator.ledger import key_text
 from replicator.packing import unpacked
@@ -32,6 +34,8 @@ from replicator.ports import Api, Clock
 from replicator.requests import Wire
 from replicator.settings import Settings
 from replicator.show import moment, plain
+
+log = logging.getLogger(__name__)
 
 SIDES = ("winner", "loser")
 
@@ -45,6 +49,8 @@ for 24 hours; as much again for the clocks of applications that stamp their writ
 
 Dated: TypeAlias = tuple[str, Mapping[str, Any]]
 """A conflict behind its sort key."""
+
+_UNREADABLE = (LookupError, TypeError, ValueError, RecursionError)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,11 +67,19 @@ class Wanted:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Found:
     """Conflicts, newest first, whether there are more, and what is missing: a line per region that
-    did not answer."""
+    did not answer, and per ledger with rows that are malformed."""
 
     conflicts: tuple[Mapping[str, Any], ...]
     more: bool
     missing: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Newest:
+    """What was read of one ledger: conflicts, newest first, and how many rows were malformed."""
+
+    conflicts: tuple[Dated, ...]
+    malformed: int = 0
 
 
 def gather(
@@ -109,13 +123,16 @@ async def _gather(
     )
     conflicts: list[Dated] = []
     missing = []
-    for (_, source), answer in zip(places, answers, strict=True):
+    for (table, source), answer in zip(places, answers, strict=True):
         if isinstance(answer, ReplicatorError):
             missing.append(f"{source}: its ledger is missing here: {spoken(answer)}")
         elif isinstance(answer, BaseException):
             raise answer
         else:
-            conflicts += answer
+            conflicts += answer.conflicts
+            if answer.malformed:
+                rows = f"{answer.malformed} malformed rows of conflict#{table}"
+                missing.append(f"{source}: {rows} are missing here; the log names them")
     conflicts.sort(key=lambda dated: dated[0], reverse=True)
     return Found(
         conflicts=tuple(conflict for _, conflict in conflicts[: wanted.limit]),
@@ -126,19 +143,28 @@ async def _gather(
 
 async def newest(
     api: Api, control_table: str, table: str, wanted: Wanted, since_us: int = 0
-) -> list[Dated]:
+) -> Newest:
     """The newest conflicts of a table in one region's ledger, with what they are sorted by, in the
-    form of the page's: one more than the limit, where there are more."""
+    form of the page's: one more than the limit, where there are more.
+
+    A row that is malformed is reported and left out: it must not hide the others.
+    """
     enough = None if wanted.limit is None else wanted.limit + 1
     first_us = max(0, since_us - BEFORE_US)
     found: list[Dated] = []
+    malformed = 0
     async for row in _newest_rows(api, control_table, table, first_us, limited=enough is not None):
-        conflict = _document(table, row)
+        try:
+            conflict = _document(table, row)
+        except _UNREADABLE:
+            malformed += 1
+            log.warning("conflict.malformed", extra={"table": table, "row": row["sk"]["S"]})
+            continue
         if wanted.region in (None, conflict["region"]) and conflict["at_us"] >= since_us:
             found.append((row["sk"]["S"], conflict))
             if len(found) == enough:
                 break
-    return found
+    return Newest(conflicts=tuple(found), malformed=malformed)
 
 
 async def _newest_rows(
@@ -167,9 +193,12 @@ async def _newest_rows(
 
 def _document(table: str, row: Wire) -> dict[str, Any]:
     _, source, named, *_ = row["sk"]["S"].split("#")
+    at_us = moment_us(row, "at_us")
+    if at_us is None:
+        raise ValueError("at_us states no time")
     clear = key_text(unpacked(row["item_key"]["B"])) if "item_key" in row else named
     document = {
-        "at_us": int(row["at_us"]["N"]),
+        "at_us": at_us,
         "table": table,
         "source": source,
         "region": row["decided_in"]["S"],

@@ -33,7 +33,8 @@ last of them; checkpoints of finished shards as well, since the stream forgets i
 Checkpoints of unfinished shards stay: without them a long outage would not show as a gap.
 
 A malformed tombstone or held write stops its key: to go on as if there were none could bring back a
-deleted item. A malformed checkpoint is reported and counts as none: replays are harmless.
+deleted item. A malformed checkpoint is reported and counts as none: replays are harmless. A
+malformed pause is reported and is one: what a person has paused is not resumed by a row's decay.
 """
 
 from __future__ import annotations
@@ -46,7 +47,7 @@ from hashlib import blake2b
 from typing import Any
 
 from conflict.operations import Hold, Image, Item, Key, KeyState, RaiseTombstone, Release, marker_of
-from conflict.version import SEQUENCE_DIGITS_MAX, Version, parse
+from conflict.version import SEQUENCE_DIGITS_MAX, TIME_DIGITS, Version, parse
 from replicator.errors import ConditionFailed, Malformed
 from replicator.packing import packed, unpacked
 from replicator.ports import Api, Clock, Sleep
@@ -313,7 +314,7 @@ class ControlPositions:
         checkpoints = []
         for row in await self._control.query(f"{self._kind}#{table}#{source}"):
             arn, _, shard = row["sk"]["S"].rpartition("#")
-            position = _position(row)
+            position = position_of(row)
             if position is None:
                 fields = {"table": table, "source": source, "shard": shard}
                 logger.warning("checkpoint.malformed", extra=fields)
@@ -330,7 +331,7 @@ class ControlPositions:
             await self._save(checkpoint, "attribute_not_exists(settled) OR settled < :settled", {})
         except ConditionFailed as refused:
             row = refused.item or {}
-            if _position(row) is not None:
+            if position_of(row) is not None:
                 return  # it lies behind the stored one
             # What is no position may sort above all of them, and would stand for ever.
             await self._save(checkpoint, "settled = :malformed", {":malformed": row["settled"]})
@@ -391,7 +392,14 @@ def whole_number(row: Mapping[str, Any], attribute: str) -> int | None:
         return None
 
 
-def _position(row: Mapping[str, Any]) -> After | Finished | None:
+def moment_us(row: Mapping[str, Any], attribute: str) -> int | None:
+    """The time in microseconds that a row's attribute states; None where it states none."""
+    number = whole_number(row, attribute)
+    return number if number is not None and 0 <= number < 10**TIME_DIGITS else None
+
+
+def position_of(row: Mapping[str, Any]) -> After | Finished | None:
+    """What a row says is settled; None where that is malformed."""
     text = row.get("settled", {}).get("S", "")
     if not isinstance(text, str) or not _SETTLED.fullmatch(text):
         return None

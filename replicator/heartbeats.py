@@ -40,7 +40,7 @@ from typing import Any, Protocol
 
 from conflict.operations import AttributeValue, Image
 from conflict.version import Kind, Version
-from replicator.control import ControlTable, row_key
+from replicator.control import ControlTable, moment_us, row_key
 from replicator.errors import ReplicatorError, spoken
 from replicator.ports import Api, Clock, Sleep
 from replicator.table import describe_table
@@ -94,10 +94,10 @@ class ControlRow:
         )
 
     async def newest_us(self) -> int | None:
-        """When the newest heartbeat was sent that is written here."""
+        """When the newest heartbeat was sent that is written here; None where nobody knows."""
         for row in await self.control.query(f"heartbeat#{self.table}", since=self.source):
             if row["sk"]["S"] == self.source:
-                return int(row["sent_us"]["N"])
+                return moment_us(row, "sent_us")
         return None
 
 

@@ -12,20 +12,31 @@ row of a batch goes by its first sequence number:
 numbers in the batch at hand: a mapping whose slots were changed meanwhile has other batches.
 
 A young batch is not looked for: what was named in an answer has had the function's time to age.
-The row is a help and nothing depends on it; where it cannot be written, records are settled anew.
+The row is a help and nothing depends on it; where it cannot be written, or is malformed, records
+are settled anew.
 
 This module must not know events, nor how a batch is applied.
 """
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from hashlib import blake2b
 from typing import Protocol
 
-from replicator.control import CONTROL_TTL_ATTRIBUTE, ControlTable, expiry, row_key, sequence_text
+from replicator.control import (
+    CONTROL_TTL_ATTRIBUTE,
+    ControlTable,
+    expiry,
+    position_of,
+    row_key,
+    sequence_text,
+)
 from replicator.ports import Api, Clock, Sleep
-from replicator.records import Record
+from replicator.records import After, Record
+
+log = logging.getLogger(__name__)
 
 YOUNG_US = 5_000_000
 """Younger than this, by a record's time in whole seconds, a batch comes for the first time."""
@@ -55,6 +66,7 @@ class ControlHomeMemory:
         self, *, api: Api, control_table: str, table: str, source: str, clock: Clock, sleep: Sleep
     ) -> None:
         self._control = ControlTable(api=api, name=control_table)
+        self._table, self._source = table, source
         self._pk = f"batch#{table}#{source}"
         self._clock, self._sleep = clock, sleep
 
@@ -63,9 +75,13 @@ class ControlHomeMemory:
             return None
         key = row_key(self._pk, _name(stream_arn, records))
         for row in await self._control.read([key], sleep=self._sleep):
-            settled = int(row["settled"]["S"])
-            if row["of"]["B"] == covered(records, settled):
-                return settled
+            match position_of(row):
+                case After(sequence=settled):
+                    if row.get("of", {}).get("B") == covered(records, settled):
+                        return settled
+                case _:
+                    fields = {"table": self._table, "region": self._source, "row": row["sk"]["S"]}
+                    log.warning("batch.malformed", extra=fields)
         return None
 
     async def note(self, stream_arn: str, records: Sequence[Record], settled: int) -> None:

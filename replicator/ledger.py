@@ -48,7 +48,7 @@ from replicator.control import (
     expiry,
     row_key,
 )
-from replicator.errors import ReplicatorError, spoken
+from replicator.errors import Fatal, ReplicatorError, spoken
 from replicator.packing import packed
 from replicator.ports import Clock, Sleep
 from replicator.requests import Wire
@@ -171,14 +171,24 @@ class Secret:
         self._value = blake2b(given.encode()).digest() if given else None
 
     async def load(self) -> None:
-        """Have a secret from now on. Raises what the control table raises."""
+        """Have a secret from now on.
+
+        Raises: Fatal for a row that is malformed, and what the control table raises.
+        """
         if self._value is not None:
             return
         offered = {"secret": {"B": secrets.token_bytes(SECRET_BYTES)}}
         row = {**row_key(DIGEST_ROW, STATE), **offered}
         await self._control.put(row, "attribute_not_exists(secret)", {})
-        (row,) = await self._control.query(DIGEST_ROW)
-        self._value = bytes(row["secret"]["B"])
+        rows = await self._control.query(DIGEST_ROW)
+        self._value = self._read(rows)
+
+    def _read(self, rows: Sequence[Wire]) -> bytes:
+        value = rows[0].get("secret", {}).get("B") if rows else None
+        if not isinstance(value, bytes) or len(value) != SECRET_BYTES:
+            text = f"{self._control.name}: {DIGEST_ROW}: secret is malformed; mend or delete it"
+            raise Fatal(text)
+        return value
 
     def name(self, key: Key) -> str | None:
         """The digest that names a key, None before `load`."""

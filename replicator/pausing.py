@@ -8,6 +8,7 @@ behind a target that is down (bulkhead.py), and catches up when it is resumed. A
 looks at the rows too, and has the batches of a paused link handed over again (lambda_handler.py).
 
 While the rows cannot be read, what was read last stands: an outage neither pauses nor resumes. A
+row that is malformed pauses its link all the same, since for ever, until a person resumes it. A
 stream holds 24 hours; what is paused for longer loses records, and will say so as a gap.
 """
 
@@ -18,10 +19,11 @@ import logging
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from replicator.control import ControlTable, row_key
+from replicator.control import ControlTable, moment_us, row_key
 from replicator.errors import ConfigurationError, ReplicatorError, spoken, suggestion
 from replicator.parts import PipelineParts
 from replicator.ports import Api
+from replicator.requests import Wire
 from replicator.settings import Settings
 from replicator.telemetry import PipelineState
 from replicator.writer import first_of
@@ -34,10 +36,18 @@ class ControlPauses:
 
     def __init__(self, *, api: Api, control_table: str) -> None:
         self._control = ControlTable(api=api, name=control_table)
+        self._malformed: frozenset[str] = frozenset()
 
     async def load(self, table: str, source: str) -> dict[str, int]:
+        """A link whose row is malformed is paused since 0; that it is malformed is told once."""
         rows = await self._control.query(f"pause#{table}#{source}")
-        return {row["sk"]["S"]: int(row["since_us"]["N"]) for row in rows}
+        read = {target: moment_us(row, "since_us") for row in rows if (target := _target(row))}
+        malformed = frozenset(target for target, since_us in read.items() if since_us is None)
+        for target in sorted(malformed - self._malformed):
+            fields = {"table": table, "region": source, "row": target}
+            log.warning("pause.malformed", extra=fields)
+        self._malformed = malformed
+        return {target: since_us or 0 for target, since_us in read.items()}
 
     async def pause(self, link: Link, since_us: int) -> bool:
         """Whether the link was not paused before; an earlier pause stands."""
@@ -48,8 +58,8 @@ class ControlPauses:
         )
 
     async def resume(self, link: Link) -> bool:
-        """Whether the link was paused."""
-        return await self._control.delete(_key(link), "since_us > :zero", {":zero": {"N": "0"}})
+        """Whether the link was paused. A row that is malformed is taken out as well."""
+        return await self._control.delete(_key(link), "attribute_exists(pk)", {})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,8 +71,13 @@ class Link:
     target: str
 
 
-def _key(link: Link) -> dict[str, dict[str, str]]:
+def _key(link: Link) -> Wire:
     return row_key(f"pause#{link.table}#{link.source}", link.target)
+
+
+def _target(row: Wire) -> str | None:
+    target: str | None = row.get("sk", {}).get("S")
+    return target
 
 
 def chosen_links(

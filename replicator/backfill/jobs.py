@@ -11,7 +11,8 @@ processes do the work once and count it once. Work done twice would do no harm.
 `intent` holds the keys that are being written to the targets of a one-way table. If their item is
 deleted meanwhile no scan finds it any more, and who resumes has to look at the tombstone again.
 
-Rows of a finished job expire; those of an unfinished one stay.
+Rows of a finished job expire; those of an unfinished one stay. A row that is malformed ends the
+command in a line that names it: from where on to copy, and what was asked for, is not guessed.
 """
 
 from __future__ import annotations
@@ -20,13 +21,15 @@ import asyncio
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Annotated, Any, TypedDict
+
+import msgspec
 
 from conflict.operations import Image
 from replicator.backfill.plan import Plan
 from replicator.backfill.tally import Tally
-from replicator.control import CONTROL_TTL_ATTRIBUTE, ControlTable, expiry, row_key
-from replicator.errors import ConditionFailed, ReplicatorError
+from replicator.control import CONTROL_TTL_ATTRIBUTE, ControlTable, expiry, moment_us, row_key
+from replicator.errors import ConditionFailed, ConfigurationError, ReplicatorError
 from replicator.packing import packed, unpacked
 from replicator.ports import Api, Clock, Sleep
 from replicator.requests import Wire
@@ -36,6 +39,17 @@ SEGMENT_DIGITS = 7
 
 ROWS_AT_ONCE = 16
 """Rows of a finished job that are given their expiry side by side."""
+
+
+_UNREADABLE = (LookupError, TypeError, ValueError, RecursionError, msgspec.DecodeError)
+
+
+class _Asked(TypedDict):
+    """What a job was asked for, as its row keeps it."""
+
+    targets: list[str]
+    authority: str | None
+    segments: Annotated[int, msgspec.Meta(ge=1, lt=10**SEGMENT_DIGITS)]
 
 
 class TakenOver(ReplicatorError):
@@ -88,16 +102,22 @@ class Jobs:
         self._clock, self._sleep = clock, sleep
 
     async def load(self, since: str = "") -> list[Job]:
-        """All that are known, the oldest first; `since`: only that job and what began later."""
+        """All that are known, the oldest first; `since`: only that job and what began later.
+
+        Raises: ConfigurationError for a row that is malformed.
+        """
         jobs: dict[str, Job] = {}
         # A job sorts before its segments.
         for row in await self._control.query(self._pk, since=since):
             job, _, segment = row["sk"]["S"].partition("#")
-            if not segment:
-                jobs[job] = _job(job, row)
-            elif job in jobs:
-                cursors = (*jobs[job].cursors, _cursor(int(segment), row))
-                jobs[job] = replace(jobs[job], cursors=cursors)
+            try:
+                if not segment:
+                    jobs[job] = _job(job, row)
+                elif job in jobs:
+                    cursors = (*jobs[job].cursors, _cursor(int(segment), row))
+                    jobs[job] = replace(jobs[job], cursors=cursors)
+            except _UNREADABLE:
+                raise self._malformed(row) from None
         return list(jobs.values())
 
     async def latest(self, job: Job) -> Job:
@@ -129,14 +149,20 @@ class Jobs:
         return job
 
     async def claim(self, job: str, segment: int, runner: str) -> Cursor:
-        """Take a segment over; the cursor is where to go on."""
+        """Take a segment over; the cursor is where to go on.
+
+        Raises: ConfigurationError where its row is malformed.
+        """
         sk = _segment_sk(job, segment)
         await self._update(
             sk, "SET claimed_by = :runner", "attribute_not_exists(finished_us)",
             {":runner": {"S": runner}},
         )  # fmt: skip
         (row,) = await self._control.read([row_key(self._pk, sk)], sleep=self._sleep)
-        return _cursor(segment, row)
+        try:
+            return _cursor(segment, row)
+        except _UNREADABLE:
+            raise self._malformed(row) from None
 
     async def save(self, job: str, cursor: Cursor, runner: str) -> None:
         """Store a cursor.
@@ -200,6 +226,14 @@ class Jobs:
     async def _delete(self, sk: str) -> None:
         await self._control.delete(row_key(self._pk, sk), "sk = :sk", {":sk": {"S": sk}})
 
+    def _malformed(self, row: Wire) -> ConfigurationError:
+        sk = row["sk"]["S"]
+        lost = "the backfill then begins anew"
+        if "#" in sk:  # with the keys that were under way, see `intent` above
+            lost = "this segment is then copied anew, and `replicator verify` has to follow"
+        place = f"{self._control.name}: {self._pk}: {sk}"
+        return ConfigurationError(f"{place}: the row is malformed; mend or delete it: {lost}")
+
 
 def _discarded() -> TakenOver:
     return TakenOver("this backfill was discarded meanwhile by another, with --restart")
@@ -219,15 +253,22 @@ def _positions(cursor: Cursor) -> dict[str, Wire | None]:
 
 
 def _job(job: str, row: Wire) -> Job:
-    asked: dict[str, Any] = json.loads(row["asked_for"]["S"])
+    asked = msgspec.json.decode(row["asked_for"]["S"], type=_Asked)
     return Job(
         id=job,
         targets=tuple(asked["targets"]),
         authority=asked["authority"],
         segments=asked["segments"],
-        started_us=int(row["started_us"]["N"]),
-        finished_us=int(row["finished_us"]["N"]) if "finished_us" in row else None,
+        started_us=_moment_us(row, "started_us"),
+        finished_us=_moment_us(row, "finished_us") if "finished_us" in row else None,
     )
+
+
+def _moment_us(row: Wire, attribute: str) -> int:
+    time_us = moment_us(row, attribute)
+    if time_us is None:
+        raise ValueError(f"{attribute} states no time")
+    return time_us
 
 
 def _cursor(segment: int, row: Wire) -> Cursor:

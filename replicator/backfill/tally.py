@@ -9,7 +9,9 @@ import json
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any, Self
+from typing import Any, Self, TypedDict
+
+import msgspec
 
 from conflict.seed import Seeded
 
@@ -20,6 +22,12 @@ UNITS = "units"
 """Write units of what was written."""
 
 OUTCOMES = (*(seeded.value for seeded in Seeded), REFUSED)
+
+
+class _Document(TypedDict):
+    items: int
+    read_units: float
+    targets: dict[str, dict[str, int | float]]
 
 
 @dataclass(slots=True)
@@ -64,9 +72,11 @@ class Tally:
 
     @classmethod
     def of(cls, text: str) -> Self:
-        """The tally that a text states."""
-        document = json.loads(text)
-        targets = {target: Counter(counts) for target, counts in document["targets"].items()}
+        """The tally that a text states. Raises: msgspec.DecodeError where it states none."""
+        document = msgspec.json.decode(text, type=_Document)
+        targets: dict[str, Any] = {
+            target: Counter(counts) for target, counts in document["targets"].items()
+        }
         return cls(document["items"], document["read_units"], targets)
 
     @classmethod

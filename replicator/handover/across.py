@@ -23,7 +23,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import inf
 
-from replicator.control import ControlTable, row_key
+from replicator.control import ControlTable, moment_us, row_key
 from replicator.errors import spoken
 from replicator.ports import Api, Clock, Sleep
 from replicator.telemetry import PipelineStats
@@ -59,10 +59,13 @@ class Across:
         )
 
     async def until_us(self, table: str, source: str) -> int | None:
-        """What was noted last; None if nothing ever was."""
+        """What was noted last; None if nothing ever was, or it is malformed, which is reported."""
         for row in await self._control.query(f"across#{table}"):
             if row["sk"]["S"] == source:
-                return int(row["until_us"]["N"])
+                until_us = moment_us(row, "until_us")
+                if until_us is None:
+                    log.warning("exposure.malformed", extra={"table": table, "row": source})
+                return until_us
         return None
 
 

@@ -21,6 +21,7 @@ from replicator.clock import SystemClock
 from replicator.errors import (
     ConfigurationError,
     Fatal,
+    Malformed,
     Replaced,
     ReplicatorError,
     Throttled,
@@ -266,7 +267,7 @@ def _told(error: BaseException) -> ConfigurationError:
         error = error.exceptions[0]
     if isinstance(error, ConfigurationError):
         return error
-    if isinstance(error, Replaced):
+    if isinstance(error, Replaced | Malformed):  # names its own remedy
         return ConfigurationError(str(error))
     if isinstance(error, ReplicatorError):
         return ConfigurationError(f"{error}; {remedy(error)}")

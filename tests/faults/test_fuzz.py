@@ -12,10 +12,15 @@ from hypothesis import strategies as st
 from conflict.operations import Item, Key, KeyState
 from conflict.origin import Change
 from conflict.version import Kind, Version
+from replicator.backfill.jobs import Jobs
 from replicator.batch_reader import BatchReader
-from replicator.control import ControlCheckpoints, ControlKeyStates, digest
-from replicator.errors import Fatal, Malformed, Poison
+from replicator.conflicts import Wanted, newest
+from replicator.control import ControlCheckpoints, ControlKeyStates, ControlTable, digest
+from replicator.errors import ConfigurationError, Fatal, Malformed, Poison
+from replicator.handover.across import Across
+from replicator.heartbeats import ControlRow
 from replicator.packing import packed, unpacked
+from replicator.pausing import ControlPauses
 from replicator.records import EventName, Mode, Record
 from replicator.transformer import Transformer
 from replicator.waiting import Gaps, Quarantine
@@ -216,6 +221,15 @@ control_rows = st.dictionaries(
             "item_key",
             "parked_us",
             "image",
+            "until_us",
+            "sent_us",
+            "at_us",
+            "decided_in",
+            "winner",
+            "asked_for",
+            "started_us",
+            "settled_to",
+            "counts",
         ]
     ),
     st.one_of(
@@ -229,12 +243,15 @@ control_rows = st.dictionaries(
     ),
     max_size=6,
 )
-SORTS = st.sampled_from(["arn#shard", "us#eu#digest", "", "#", "a#b", "a#b#c#d"])
+SORTS = st.sampled_from(["arn#shard", "us#eu#digest", "", "#", "a#b", "a#b#c#d", "us"])
 
 
 @FUZZ
 @given(fields=control_rows, sort=SORTS)
-@pytest.mark.parametrize("kind", ["checkpoints", "gaps", "quarantine", "last read"])
+@pytest.mark.parametrize(
+    "kind",
+    ["checkpoints", "gaps", "quarantine", "pauses", "across", "heartbeat", "ledger", "last read"],
+)
 def test_no_row_of_the_control_table_stops_a_table(
     kind: str, fields: dict[str, Any], sort: str
 ) -> None:
@@ -251,6 +268,40 @@ def test_no_row_of_the_control_table_stops_a_table(
         case "quarantine":
             quarantine = Quarantine(api=api, control_table="control")
             assert len(clock.run(quarantine.load("orders"))) <= 1
+        case "pauses":
+            pauses = ControlPauses(api=api, control_table="control")
+            assert set(clock.run(pauses.load("orders", "us"))) <= {sort}
+        case "across":
+            across = Across(api=api, control_table="control")
+            until_us = clock.run(across.until_us("orders", "us"))
+            assert until_us is None or until_us >= 0
+        case "heartbeat":
+            control = ControlTable(api=api, name="control")
+            beat = ControlRow(control=control, table="orders", source="us")
+            sent_us = clock.run(beat.newest_us())
+            assert sent_us is None or sent_us >= 0
+        case "ledger":
+            read = clock.run(newest(api, "control", "orders", Wanted()))
+            assert len(read.conflicts) + read.malformed == 1
         case _:
             read_us = clock.run(store.last_read("orders", "us"))
             assert read_us is not None
+
+
+@FUZZ
+@given(fields=control_rows, sort=SORTS)
+def test_a_backfill_is_known_or_its_row_is_named(fields: dict[str, Any], sort: str) -> None:
+    """A cursor is never guessed, and no traceback says that it would have to be."""
+    row = {"pk": {"S": "p"}, "sk": {"S": sort}, **fields}
+    clock = VirtualClock()
+    jobs = Jobs(
+        api=ScriptedApi({"Items": [row]}), control_table="control", table="orders",
+        source="us", clock=clock, sleep=clock.sleep,
+    )  # fmt: skip
+    told = f"backfill#orders#us: {sort}: the row is malformed"
+    try:
+        known, complaint = clock.run(jobs.load()), told
+    except ConfigurationError as error:
+        known, complaint = [], str(error)
+    assert len(known) <= 1
+    assert told in complaint

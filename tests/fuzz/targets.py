@@ -17,11 +17,25 @@ import msgspec
 from conflict.operations import Key, KeyState
 from conflict.origin import Change
 from conflict.version import Kind, Version, parse
-from replicator.control import ControlCheckpoints, ControlKeyStates
-from replicator.errors import Fatal, Keyless, Malformed, Poison, Transient
+from replicator.backfill.jobs import Jobs
+from replicator.conflicts import Wanted, newest
+from replicator.control import ControlCheckpoints, ControlKeyStates, ControlTable
+from replicator.errors import (
+    ConfigurationError,
+    Fatal,
+    Keyless,
+    Malformed,
+    Poison,
+    Transient,
+)
+from replicator.handover.across import Across
+from replicator.heartbeats import ControlRow
 from replicator.lambda_event import batch_of
+from replicator.lambda_home import ControlHomeMemory
+from replicator.ledger import Secret
 from replicator.packing import packed
-from replicator.records import Mode
+from replicator.pausing import ControlPauses
+from replicator.records import EventName, Mode, Record
 from replicator.stream import DynamoStream
 from replicator.table import key_of
 from replicator.text_records import records_as_text
@@ -58,7 +72,22 @@ ROW: dict[str, Any] = {
     "parked_us": {"N": "7"},
     "tombstone": {"S": VERSION.text},
     "held_version": {"S": VERSION.text},
+    "until_us": {"N": "7"},
+    "sent_us": {"N": "7"},
+    "at_us": {"N": "7"},
+    "decided_in": {"S": "eu"},
+    "winner": {"S": VERSION.text},
+    "winner_deleted": {"BOOL": True},
+    "loser": {"S": ""},
+    "loser_deleted": {"BOOL": False},
+    "asked_for": {"S": '{"targets": ["eu"], "authority": null, "segments": 3}'},
+    "started_us": {"N": "7"},
+    "counts": {"S": '{"items": 1, "read_units": 0.5, "targets": {"eu": {"written": 1}}}'},
 }
+OLD_RECORD = Record(
+    sequence=7, created_us=0, event=EventName.REMOVE, keys=RECORD["dynamodb"]["Keys"],
+    old=None, new=None, ttl=False,
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,6 +154,20 @@ def _read_row(row: dict[str, Any], clock: VirtualClock) -> None:
     assert len(_done(gaps.load("orders", "us"))) == 1
     assert len(_done(Quarantine(api=answered(), control_table="control").load("orders"))) <= 1
     assert len(_done(Quarantine(api=answered(), control_table="control").notes("orders"))) <= 1
+    assert len(_done(ControlPauses(api=answered(), control_table="control").load("t", "us"))) <= 1
+    ledger = _done(newest(answered(), "control", "orders", Wanted()))
+    assert len(ledger.conflicts) + ledger.malformed == 1
+    named: Callable[[str], ScriptedApi] = lambda sort: ScriptedApi(  # noqa: E731
+        {"Items": [{**row, "sk": {"S": sort}}]}
+    )
+    across = _done(Across(api=named("us"), control_table="control").until_us("orders", "us"))
+    beat = ControlRow(
+        control=ControlTable(api=named("us"), name="control"), table="orders", source="us"
+    )
+    for time_us in (across, _done(beat.newest_us())):
+        assert time_us is None or time_us >= 0
+    _read_row_of_a_job(row, clock)
+    _read_secret(row)
 
     class Echo:
         """Answers with the row, under whatever key is asked for."""
@@ -136,11 +179,43 @@ def _read_row(row: dict[str, Any], clock: VirtualClock) -> None:
     states = ControlKeyStates(
         api=Echo(), control_table="control", table="orders", clock=clock, sleep=clock.sleep
     )
+    memory = ControlHomeMemory(
+        api=Echo(), control_table="control", table="orders", source="us",
+        clock=clock, sleep=clock.sleep,
+    )  # fmt: skip
+    assert _done(memory.recall("arn", [OLD_RECORD])) is None or "of" in row
     try:
         (state,) = _done(states.read([Key({"id": {"S": "1"}}, "1")]))
     except Malformed:
         return
     assert isinstance(state, KeyState)
+
+
+def _read_row_of_a_job(row: dict[str, Any], clock: VirtualClock) -> None:
+    begun = {**ROW, "pk": {"S": "p"}, "sk": {"S": "7"}}
+    for found in (
+        [row],
+        [{**row, "sk": {"S": "7"}}],
+        [begun, {**row, "sk": {"S": "7#0000001"}}],
+    ):
+        jobs = Jobs(
+            api=ScriptedApi({"Items": found}), control_table="control", table="orders",
+            source="us", clock=clock, sleep=clock.sleep,
+        )  # fmt: skip
+        try:
+            known = _done(jobs.load())
+        except ConfigurationError:
+            continue
+        assert sum(job.tally.items for job in known) >= 0
+
+
+def _read_secret(row: dict[str, Any]) -> None:
+    secret = Secret(ControlTable(api=ScriptedApi({}, {"Items": [row]}), name="control"), None)
+    try:
+        _done(secret.load())
+    except Fatal:
+        return
+    assert secret.name(Key({"id": {"S": "1"}}, "1")) is not None
 
 
 def _done(work: Any) -> Any:
@@ -188,6 +263,10 @@ TARGETS: Mapping[str, Target] = {
             msgspec.json.encode(
                 {"Items": [{**ROW, "item_key": {"B": packed({"id": {"S": "1"}})}}]}
             ),
+            msgspec.json.encode(
+                {"Items": [{**ROW, "settled_to": {"B": packed({"id": {"S": "1"}})}}]}
+            ),
+            _text({"Items": [{**ROW, "sk": {"S": "0000000000000007#us#key#both"}}]}),
         ),
     ),
     "event": Target(

@@ -14,6 +14,11 @@ BROKE = {
     "rows": (
         b'{"Items":[{"since_us":{"N":"one"},"read_us":{"N":"one"}}]}',
         b'{"Items":[{"since_us":{"N":"Infinity"}}]}',
+        b'{"Items":[{"sk":{"S":"eu"}}]}',
+        b'{"Items":[{"until_us":{"S":"7"},"sent_us":{"N":"1.5E15"}}]}',
+        b'{"Items":[{"settled":{"S":"seven"},"secret":{"S":"7"}}]}',
+        b'{"Items":[{"sk":{"S":"7#us#key"},"at_us":{"N":"1E30"}}]}',
+        b'{"Items":[{"asked_for":{"S":"{}"},"counts":{"S":"{}"}}]}',
     ),
     "event": (b'{"Records":[{"eventSourceARN":{}}]}', b'{"Records":[],"eventSourceARN":[]}'),
     "marker": (),

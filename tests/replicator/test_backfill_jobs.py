@@ -18,8 +18,12 @@ from replicator.backfill.tally import OUTCOMES, UNITS, Tally
 from replicator.clock import SystemClock
 from replicator.control import create_control_table_request
 from replicator.dynamodb import Boto3Api
+from replicator.errors import ConfigurationError
+from replicator.packing import packed
 from replicator.records import Mode
+from support.clock import VirtualClock
 from support.engines import Engine
+from support.scripted_api import ScriptedApi
 from support.tables import client, unique_name
 
 PLAN = Plan(
@@ -170,5 +174,74 @@ def test_a_job_that_was_discarded_is_not_another(jobs: Jobs) -> None:
                 await ending
         assert await jobs.latest(second) == second
         assert second.finished_us is None
+
+    run(steps)
+
+
+# --- rows that are malformed --------------------------------------------------------------------
+
+ASKED = {"S": '{"targets": ["eu-west-1"], "authority": null, "segments": 3}'}
+JOB: dict[str, Any] = {"sk": {"S": "7"}, "asked_for": ASKED, "started_us": {"N": "7"}}
+
+
+def kept(*rows: dict[str, Any]) -> Jobs:
+    """The jobs that such rows are."""
+    clock = VirtualClock()
+    return Jobs(
+        api=ScriptedApi({"Items": list(rows)}), control_table="control", table="orders",
+        source="us", clock=clock, sleep=clock.sleep,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        {"asked_for": {"N": "1"}},
+        {"asked_for": {"S": "{"}},
+        {"asked_for": {"S": '{"targets": "eu", "authority": null, "segments": 3}'}},
+        {"asked_for": {"S": '{"targets": ["eu"], "authority": null, "segments": 1e99}'}},
+        {"started_us": {"S": "7"}},
+        {"started_us": {"N": "1E30"}},
+        {"finished_us": {"NULL": True}},
+    ],
+)
+def test_a_malformed_job_is_one_line(odd: dict[str, Any]) -> None:
+    """That names the row and the remedy: what was asked for is not guessed."""
+    with pytest.raises(ConfigurationError) as refused:
+        asyncio.run(kept({**JOB, **odd}).load())
+    assert str(refused.value) == (
+        "control: backfill#orders#us: 7: the row is malformed; mend or delete it: "
+        "the backfill then begins anew"
+    )
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        {"settled_to": {"S": "x"}},
+        {"settled_to": {"B": b"x"}},
+        {"under_way": {"B": packed({"keys": {"L": [1]}})}},
+        {"counts": {"S": "[]"}},
+        {"counts": {"S": '{"items": "many", "read_units": 0, "targets": {}}'}},
+        {"sk": {"S": "7#first"}},
+    ],
+)
+def test_a_malformed_cursor_is_one_line(odd: dict[str, Any]) -> None:
+    """From where on to copy is not guessed."""
+    with pytest.raises(ConfigurationError, match="this segment is then copied anew"):
+        asyncio.run(kept(JOB, {"sk": {"S": "7#0000001"}, **odd}).load())
+
+
+def test_a_segment_whose_cursor_is_malformed_is_not_begun(jobs: Jobs) -> None:
+    """As when the row was bent while the job was under way."""
+
+    async def steps() -> None:
+        job = await jobs.begin(PLAN)
+        await jobs.claim(job.id, 1, "me")
+        await jobs._update(
+            f"{job.id}#0000001", "SET counts = :odd", "attribute_exists(pk)", {":odd": {"N": "1"}}
+        )
+        with pytest.raises(ConfigurationError, match="this segment is then copied anew"):
+            await jobs.claim(job.id, 1, "me")
 
     run(steps)

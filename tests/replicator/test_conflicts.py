@@ -121,7 +121,7 @@ def test_no_more_is_read_than_is_to_be_shown(wanted: Wanted, found: range, pages
     """The newest, page by page, until there are enough that are wanted; and one more tells that
     there are more. Never strongly consistent: replication needs the table."""
     api = ledger_of(1_000, every=50)
-    dated = asyncio.run(newest(api, "control", "orders", wanted))
+    dated = asyncio.run(newest(api, "control", "orders", wanted)).conflicts
     assert [(START_US - c["at_us"]) // 1_000_000 for _, c in dated] == list(found)
     assert len(api.queries) == pages
     assert not any(request.get("ConsistentRead") for request in api.queries)
@@ -137,8 +137,8 @@ def test_since_goes_by_the_decision_though_what_won_is_hours_older() -> None:
         desk.ledger.note(conflict(START_US - 1, str(hours), winner=won))
     desk.ledger.note(conflict(START_US - hour_us, "decided long ago"))
     desk.run(partial(asyncio.sleep, 0))
-    dated = asyncio.run(newest(desk.api, "control", "orders", Wanted(), START_US - 60_000_000))
-    won_us = [conflict["winner"]["time_us"] for _, conflict in dated]
+    read = asyncio.run(newest(desk.api, "control", "orders", Wanted(), START_US - 60_000_000))
+    won_us = [conflict["winner"]["time_us"] for _, conflict in read.conflicts]
     assert [(START_US - each) // hour_us for each in won_us] == [1, 20]
 
 
@@ -149,14 +149,37 @@ def test_rows_of_before_are_read_as_well() -> None:
     pk, sk = row["pk"]["S"], row["sk"]["S"]
     old = sk.rpartition("#")[0]
     api.rows = {(pk, old): row | {"sk": {"S": old}}}
-    ((_, found),) = asyncio.run(newest(api, "control", "orders", Wanted()))
+    ((_, found),) = asyncio.run(newest(api, "control", "orders", Wanted())).conflicts
     assert (found["source"], found["key"]) == ("us", old.split("#")[2])
+
+
+ODD: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
+    "no attributes": lambda row: {"pk": row["pk"], "sk": row["sk"]},
+    "no time": lambda row: row | {"at_us": {"S": "1"}},
+    "no moment": lambda row: row | {"at_us": {"N": "1E30"}},
+    "another sort key": lambda row: row | {"sk": {"S": "9#us"}},
+    "a key that is none": lambda row: row | {"item_key": {"B": b"\0"}},
+    "an image that is none": lambda row: row | {"winner_image": {"S": "{}"}},
+}
+
+
+@pytest.mark.parametrize("odd", ODD)
+def test_a_malformed_row_hides_no_other(odd: str, caplog: pytest.LogCaptureFixture) -> None:
+    """It is told by its name, and counted as missing."""
+    api = ledger_of(3)
+    at = sorted(api.rows)[1]
+    api.rows[at] = ODD[odd](api.rows[at])
+    read = asyncio.run(newest(api, "control", "orders", Wanted(limit=2)))
+    assert (len(read.conflicts), read.malformed) == (2, 1)
+    (event,) = caplog.records
+    assert event.getMessage() == "conflict.malformed"
+    assert vars(event)["row"] == api.rows[at]["sk"]["S"]
 
 
 def test_what_is_listed_says_whether_there_are_more(capsys: pytest.CaptureFixture[str]) -> None:
     """How many there are is not counted for it."""
-    dated = asyncio.run(newest(ledger_of(3), "control", "orders", Wanted(limit=2)))
-    shown = [found for _, found in dated]
+    read = asyncio.run(newest(ledger_of(3), "control", "orders", Wanted(limit=2)))
+    shown = [found for _, found in read.conflicts]
     for conflicts, total in ((shown[:2], None), (shown, 3), (shown[:1], 3), (shown[:1], 1)):
         show(conflicts, total, Console(width=200))
     lines = [line for line in capsys.readouterr().out.splitlines() if "conflict" in line]
@@ -178,6 +201,17 @@ def test_a_region_that_does_not_answer_is_named(regions: dict[str, Any]) -> None
 
     found = gather(regions["settings"], Wanted(), connect=connect, clock=VirtualClock())
     assert found.missing == ("eu-west-1: its ledger is missing here: no answer",)
+
+
+def test_a_malformed_row_is_missing_from_the_list(regions: dict[str, Any]) -> None:
+    """In the same place, by how many there are in which ledger."""
+    ledgers = {"us-east-1": ledger_of(2), "eu-west-1": ledger_of(1)}
+    for row in ledgers["us-east-1"].conflicts[:1]:
+        del row["winner"]
+    found = gather(regions["settings"], Wanted(), connect=ledgers.__getitem__, clock=VirtualClock())
+    assert len(found.conflicts) == 2
+    rows = "1 malformed rows of conflict#orders"
+    assert found.missing == (f"us-east-1: {rows} are missing here; the log names them",)
 
 
 @pytest.mark.parametrize(

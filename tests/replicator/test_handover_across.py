@@ -6,17 +6,19 @@ import asyncio
 from collections.abc import Callable, Iterator
 from itertools import pairwise
 from random import Random
+from typing import Any
 
 import pytest
 
 from replicator.errors import Transient
-from replicator.handover.across import LOOK_EVERY_S, NOTE_EVERY_S, STILL_S, Noter
+from replicator.handover.across import LOOK_EVERY_S, NOTE_EVERY_S, STILL_S, Across, Noter
 from replicator.parts import PipelineLimits
 from replicator.reader import ReaderLimits
 from replicator.records import Mode
 from support.figures import GAP
 from support.ledgers import MemoryControl
 from support.pipelines import PipelineBench
+from support.scripted_api import ScriptedApi
 
 READER = ReaderLimits(poll_min_s=0.1, poll_idle_s=0.25)
 """As the settings have them, unless told otherwise."""
@@ -195,3 +197,23 @@ def test_nothing_is_called_across_while_a_link_is_caught_up_on_one_shard_of_two(
 
     bench.run(script)
     assert looks > 10
+
+
+@pytest.mark.parametrize(
+    ("odd", "until_us"),
+    [
+        ({}, None),
+        ({"until_us": {"S": "x"}}, None),
+        ({"until_us": {"N": "1E40"}}, None),
+        ({"until_us": {"N": "1E15"}}, 10**15),
+    ],
+)
+def test_a_malformed_note_is_unknown(
+    odd: dict[str, Any], until_us: int | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    """An unplanned failover is no moment to end for it: what is not known is told as unknown."""
+    api = ScriptedApi({"Items": [{"sk": {"S": "ap"}}, {"sk": {"S": "us"}, **odd}]})
+    rows = Across(api=api, control_table="control")
+    assert asyncio.run(rows.until_us("orders", "us")) == until_us
+    told = [record.getMessage() for record in caplog.records]
+    assert told == (["exposure.malformed"] if until_us is None else [])

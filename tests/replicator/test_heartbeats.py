@@ -28,6 +28,7 @@ from replicator.reader import ReaderLimits
 from support.ledgers import MemoryControl
 from support.memory import MARKER
 from support.pipelines import PipelineBench
+from support.scripted_api import ScriptedApi
 from support.scripted_stream import Call
 
 INTERVAL_S = 5.3
@@ -101,6 +102,14 @@ class _TableApi:
             home.now_us = self._bench.clock.now_us() // 1_000_000 * 1_000_000
             home.write(Key({"id": {"S": name}}, name), Item(item, marker))
         return {}
+
+
+@pytest.mark.parametrize("odd", [{}, {"sent_us": {"S": "x"}}, {"sent_us": {"N": "-1"}}])
+def test_a_malformed_heartbeat_is_none(odd: dict[str, Any]) -> None:
+    """Whoever asks learns that nobody knows."""
+    api = ScriptedApi({"Items": [{"sk": {"S": "us"}, **odd}]})
+    row = ControlRow(control=ControlTable(api=api, name="control"), table="orders", source="us")
+    assert asyncio.run(row.newest_us()) is None
 
 
 # --- through the control tables -------------------------------------------------------------------

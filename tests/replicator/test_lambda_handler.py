@@ -14,7 +14,7 @@ import pytest
 
 from conflict.version import Kind, Version
 from replicator.clock import SystemClock
-from replicator.control import create_control_table_request
+from replicator.control import create_control_table_request, row_key
 from replicator.doctor import Doctor
 from replicator.errors import ConfigurationError, Fatal, Transient
 from replicator.lambda_handler import Function
@@ -264,6 +264,28 @@ def test_a_paused_link_keeps_its_batches_and_a_resumed_one_takes_them(
         assert answer == {"batchItemFailures": [{"itemIdentifier": first}]}
         assert deployed.away() == set()
     switch(paused=False)
+    assert deployed.function.handle(event, Context()) == {"batchItemFailures": []}
+    assert deployed.away() == {"1"}
+
+
+def test_a_malformed_pause_keeps_the_batches_until_it_is_resumed(
+    deploy: Callable[..., Deployed],
+) -> None:
+    """No invocation fails for it, and the command that resumes a link takes the row out."""
+    deployed = deploy()
+    settings, apis = deployed.function.settings, deployed.function.apis
+    (link,) = chosen_links(settings, deployed.table, HOME, None)
+    row = row_key(f"pause#{link.table}#{link.source}", link.target)
+    put = {"TableName": settings.control_table, "Item": {**row, "since_us": {"S": "yesterday"}}}
+    deployed.run(apis[HOME].call("PutItem", put))
+    deployed.put("1")
+    event = deployed.event()
+    first = event["Records"][0]["dynamodb"]["SequenceNumber"]
+    answer = deployed.function.handle(event, Context())
+    assert answer == {"batchItemFailures": [{"itemIdentifier": first}]}
+    assert deployed.run(switch_links(settings, apis, [link], paused=False, now_us=1)) == [link]
+    assert deployed.run(switch_links(settings, apis, [link], paused=False, now_us=1)) == []
+    deployed.function._looked_s.clear()  # some seconds have passed
     assert deployed.function.handle(event, Context()) == {"batchItemFailures": []}
     assert deployed.away() == {"1"}
 

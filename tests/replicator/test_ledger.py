@@ -15,11 +15,12 @@ from conflict.merge import Shipment
 from conflict.operations import Image, Item, Key, marker_of
 from conflict.version import Kind, Version
 from replicator.conflicts import Wanted, newest
-from replicator.control import ControlTable
+from replicator.control import ControlTable, row_key
 from replicator.errors import ConditionFailed, Fatal, Transient
 from replicator.ledger import (
     RETENTION_S,
     RING_MAX,
+    SECRET_BYTES,
     WRITE_BATCH_MAX,
     Conflict,
     LedgerLimits,
@@ -59,7 +60,7 @@ def test_keys_and_images_are_kept_where_the_settings_say_so() -> None:
     desk = Desk(keys=True, images=True)
     desk.ledger.note(conflict(loser=Side(THEIRS, None)))
     desk.run(nothing)
-    ((_, found),) = asyncio.run(newest(desk.api, "control", "orders", Wanted()))
+    ((_, found),) = asyncio.run(newest(desk.api, "control", "orders", Wanted())).conflicts
     assert found["key"] == json.dumps({"id": {"S": PERSON}})
     assert found["winner"]["image"] == image(PERSON, "ours")
     assert found["loser"]["deleted"]
@@ -381,3 +382,27 @@ def test_a_write_that_loses_at_home_is_told_as_the_loser() -> None:
     assert (found.winner.version, found.winner.image) == (later, image("1", "theirs"))
     assert (found.loser.version or later).origin == "us"
     assert found.loser.image == image("1", "ours")
+
+
+@pytest.mark.parametrize("odd", [{"S": "x"}, {"B": b""}, {"B": b"short"}])
+def test_a_malformed_secret_is_told_and_waited_for(odd: dict[str, Any]) -> None:
+    """No key is named under it, nothing ends, and what waits is written once it is mended."""
+    desk = Desk()
+    at = ("secret#digest", "state")
+    keeping = _Keeping(desk.api)
+    desk.api.rows[at] = {**row_key(*at), "secret": odd}
+    secret = Secret(ControlTable(api=keeping, name="control"), None)
+    desk.ledger.secret = secret
+    desk.ledger.note(conflict())
+
+    async def script() -> None:
+        await desk.clock.sleep(60.0)
+        complaint = "control: secret#digest: secret is malformed; mend or delete it"
+        assert desk.ledger.stats.error == complaint
+        assert desk.tally == (1, 0, 0)
+        desk.api.rows[at] = {**row_key(*at), "secret": {"B": bytes(SECRET_BYTES)}}
+        await desk.clock.sleep(60.0)
+
+    desk.run(script)
+    assert desk.ledger.stats.error is None
+    assert desk.tally == (1, 1, 0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
 
@@ -167,6 +168,30 @@ def test_nothing_is_read_before_the_rows_were() -> None:
     bench.run(script)
 
 
+def test_a_link_whose_row_is_malformed_stays_paused() -> None:
+    """And ends nothing: the others go on, and it goes on itself once the row is taken out."""
+    bench = PipelineBench(targets=("eu", "ap"))
+    kept = [{"sk": {"S": "ap"}, "since_us": {"S": "yesterday"}}, {"sk": {"S": "gone"}}]
+
+    async def load(table: str, source: str) -> dict[str, int]:
+        api = ScriptedApi({"Items": list(kept)})
+        return await ControlPauses(api=api, control_table="control").load(table, source)
+
+    bench.pauses.load = load  # type: ignore[method-assign]
+
+    async def script() -> None:
+        bench.write("1", "x")
+        await bench.until(lambda: "1" in bench.contents("eu"))
+        await bench.clock.sleep(60.0)
+        assert bench.contents("ap") == {}
+        states = {link["target"]: link["state"] for link in bench.snapshot()["links"]}
+        assert states == {"eu": "ok", "ap": "paused"}
+        kept.clear()
+        await bench.until(lambda: "1" in bench.contents("ap"))
+
+    bench.run(script)
+
+
 # --- which links, and their rows ----------------------------------------------------------------
 
 
@@ -232,3 +257,30 @@ def test_all_pages_of_rows_are_read() -> None:
     pauses = ControlPauses(api=api, control_table="control")
     assert asyncio.run(pauses.load("orders", "us")) == {"eu": NOW_US}
     assert api.requests[0]["ExpressionAttributeValues"] == {":pk": {"S": "pause#orders#us"}}
+
+
+@pytest.mark.parametrize(
+    "odd", [{}, {"since_us": {"S": "1"}}, {"since_us": {"N": "-1"}}, {"since_us": {"N": "1E99"}}]
+)
+def test_a_malformed_row_is_a_pause_since_ever(
+    odd: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    """That it is malformed is told once, and again when it was well in between."""
+    bad = {"sk": {"S": "eu"}, **odd}
+    good = {"sk": {"S": "eu"}, "since_us": {"N": "1.7E15"}}
+    other = {"sk": {"S": "ap"}, "since_us": {"N": "7"}}
+    answers = [{"Items": [row, other]} for row in (bad, bad, good, bad)]
+    pauses = ControlPauses(api=ScriptedApi(*answers), control_table="control")
+    found = [asyncio.run(pauses.load("orders", "us")) for _ in answers]
+    assert [each["eu"] for each in found] == [0, 0, NOW_US, 0]
+    assert {each["ap"] for each in found} == {7}
+    assert [record.getMessage() for record in caplog.records] == ["pause.malformed"] * 2
+    fields = vars(caplog.records[0])
+    assert (fields["table"], fields["region"], fields["row"]) == ("orders", "us", "eu")
+
+
+def test_a_row_that_names_no_link_is_left_out() -> None:
+    """Nobody can say what it was to pause."""
+    api = ScriptedApi({"Items": [{"since_us": {"N": "7"}}]})
+    pauses = ControlPauses(api=api, control_table="control")
+    assert asyncio.run(pauses.load("orders", "us")) == {}

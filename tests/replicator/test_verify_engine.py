@@ -19,7 +19,13 @@ from conflict.operations import RaiseTombstone
 from conflict.version import Version, parse
 from replicator.cli import main
 from replicator.clock import SystemClock
-from replicator.control import ControlKeyStates, create_control_table_request
+from replicator.control import (
+    STATE,
+    ControlKeyStates,
+    create_control_table_request,
+    digest,
+    row_key,
+)
 from replicator.dynamodb import Boto3Api
 from replicator.errors import Fatal
 from replicator.table import key_of
@@ -320,6 +326,19 @@ def test_a_scan_that_is_not_allowed_is_one_line(
     status, lines = verify()
     assert (status, len(lines)) == (2, 1)
     assert "AccessDeniedException; allow this operation" in lines[0]
+
+
+def test_a_malformed_state_of_a_key_is_one_line(world: World, verify: Verify) -> None:
+    """What is to be mended is named, and nobody is sent to look after credentials."""
+    table = world.add(Table(unique_name(), regions=REGIONS[:2]))
+    fill(world, table, REGIONS[0], [numbered("bent", "1")])
+    state = row_key(f"key#{table.name}#{digest(key_of({'id': {'S': 'bent'}}, ('id',)))}", STATE)
+    world.connection.client(REGIONS[0]).put_item(
+        TableName=CONTROL_TABLE, Item={**state, "tombstone": {"S": "yesterday"}}
+    )
+    status, lines = verify()
+    assert (status, len(lines)) == (2, 1)
+    assert lines[0].endswith(f"{state['pk']['S']}: tombstone is malformed; mend or delete it")
 
 
 def test_a_region_that_does_not_answer_is_one_line(world: World, verify: Verify) -> None:
