@@ -15,7 +15,6 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-import os
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +25,7 @@ from rich.table import Table
 from rich.text import Text
 
 from conflict.version import TIME_DIGITS, parse
+from replicator import private_files
 from replicator.control import moment_us
 from replicator.errors import ConfigurationError, ReplicatorError, spoken, suggestion
 from replicator.ledger import key_text
@@ -227,12 +227,7 @@ def export(conflicts: Iterable[Mapping[str, Any]], path: Path) -> int:
     Raises: ConfigurationError where the file cannot be written.
     """
     lines = [json.dumps(conflict, ensure_ascii=False) for conflict in conflicts]
-    try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            file.writelines(f"{line}\n" for line in lines)
-    except OSError as error:
-        raise ConfigurationError(f"{path}: not written: {error.strerror}") from None
+    private_files.write(path, "".join(f"{line}\n" for line in lines), option="--export")
     return len(lines)
 
 

@@ -2,6 +2,9 @@
 
 Composition only. Exit status: 0 handed over, 1 not, and nothing changed, 2 wrong usage. A drill
 ends with 0 where nothing stands in the way of a failover.
+
+A file that cannot be written is wrong usage, said before anything is done; one that can no longer
+be at the end is said as well, but after the outcome.
 """
 
 from __future__ import annotations
@@ -15,6 +18,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from replicator import private_files
 from replicator.clock import SystemClock
 from replicator.configuration import settings_of
 from replicator.errors import ConfigurationError
@@ -44,8 +48,7 @@ def run_handover(
 ) -> int:
     """Hand over, and say what comes next."""
     tables = tables_of(settings, request)
-    if write is not None and write.exists() and write.resolve() != config.resolve():
-        raise ConfigurationError(f"--write: {write} exists already; choose another file")
+    _check_files(config, write=write, keys=keys)
     planned = {name: _likely(settings, name, request) for name in tables}
     if write is not None:  # what cannot be written is said before anything is done
         _changed(config, {n: m for n, m in planned.items() if m is not None})
@@ -59,16 +62,20 @@ def run_handover(
     steps = [Steps(scene=s, request=request, tell=tell, statuses=statuses) for s in scenes]
     outcomes = [Outcome(table) for table in tables]
     asyncio.run(carry_out(steps, outcomes))
-    if keys is not None:
-        _write_keys(keys, outcomes)
     changes = {o.table: o.members for o in outcomes if o.done and o.members is not None}
-    if write is not None and changes:
-        write.write_text(_changed(config, changes), encoding="utf-8")
-    if as_json:
-        document = {"tables": [outcome.document for outcome in outcomes]}
-        sys.stdout.write(f"{json.dumps(document, indent=2)}\n")
-    else:
-        sys.stdout.writelines(f"{line}\n" for line in _next(changes, write))
+    written = None
+    try:
+        if keys is not None:
+            _write_keys(keys, outcomes)
+        if write is not None and changes:
+            _write_changed(write, config, changes)
+            written = write
+    finally:  # what was done is told, whatever becomes of the files
+        if as_json:
+            document = {"tables": [outcome.document for outcome in outcomes]}
+            sys.stdout.write(f"{json.dumps(document, indent=2)}\n")
+        else:
+            sys.stdout.writelines(f"{line}\n" for line in _next(changes, written))
     return DONE if all(outcome.done for outcome in outcomes) else NOT_WELL
 
 
@@ -86,6 +93,14 @@ def rehearse(
         return [check for drill in drills for check in await drill.checks()]
 
     return asyncio.run(all_checks())
+
+
+def _check_files(config: Path, *, write: Path | None, keys: Path | None) -> None:
+    for option, path in (("--write", write), ("--keys", keys)):
+        if path is not None:
+            private_files.check(path, option=option)
+    if write is not None and write.exists() and write.resolve() != config.resolve():
+        raise ConfigurationError(f"--write: {write} exists already; choose another file")
 
 
 def _scenes(settings: Settings, tables: Sequence[str], connect: Connect) -> list[Scene]:
@@ -115,7 +130,13 @@ def _write_keys(path: Path, outcomes: Sequence[Outcome]) -> None:
         for e in outcome.exposures
         for key in e.missing
     ]
-    path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+    private_files.write(path, "".join(f"{line}\n" for line in lines), option="--keys")
+
+
+def _write_changed(path: Path, config: Path, changes: Mapping[str, Members]) -> None:
+    """A new file is its owner's alone. The configuration itself, the only file that may be there
+    already, keeps its mode: its replicator, which may run as another user, has to read it."""
+    private_files.write(path, _changed(config, changes), option="--write", tighten=False)
 
 
 def _next(changes: Mapping[str, Members], write: Path | None) -> list[str]:

@@ -10,13 +10,13 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TextIO
 
-from replicator import loop
+from replicator import loop, private_files
 from replicator.clock import SystemClock
 from replicator.errors import (
     ConfigurationError,
@@ -96,7 +96,10 @@ def verify_table(
     regions = checked_regions(settings, options)
     try:
         apis = {region: connect(region) for region in regions}
-        with _open_report(report) as file:
+        opening = (
+            nullcontext() if report is None else private_files.opened(report, option="--report")
+        )
+        with opening as file:
             return loop.run(_verify(settings, options, apis, as_json=as_json, file=file))
     except ReplicatorError as error:
         raise _told(error) from None
@@ -246,19 +249,6 @@ async def _show_progress(comparison: Comparison) -> None:
             await asyncio.sleep(PROGRESS_EVERY_S)
     finally:
         sys.stderr.write("\r\x1b[K")
-
-
-@contextmanager
-def _open_report(path: Path | None) -> Iterator[TextIO | None]:
-    if path is None:
-        yield None
-        return
-    try:
-        file = path.open("w", encoding="utf-8")
-    except OSError as error:
-        raise ConfigurationError(f"--report: {path}: not written: {error.strerror}") from None
-    with file:
-        yield file
 
 
 def _told(error: BaseException) -> ConfigurationError:

@@ -175,6 +175,7 @@ def test_all_that_was_planted_is_found_and_repaired(world: World, verify: Verify
     status, document = verify("--report", str(report))
     assert (status, signs(document)) == (1, wanted)
     assert [json.loads(line) for line in report.read_text().splitlines()] == document["differences"]
+    assert report.stat().st_mode & 0o077 == 0, "keys in clear are their owner's alone"
     assert document["summary"]["undecided"] == len(TO_DECIDE)
 
     status, document = verify("--repair")

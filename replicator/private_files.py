@@ -1,0 +1,63 @@
+"""Files that hold keys, items or tokens in clear: readable by their owner alone.
+
+What cannot be written is one line that names the option, the path and the remedy. A command that
+does something before it writes asks `check` first, for what was done cannot be taken back.
+
+This module must not know what is written.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TextIO
+
+from replicator.errors import ConfigurationError
+
+OWNERS_ALONE = stat.S_IRUSR | stat.S_IWUSR
+
+
+def check(path: Path, *, option: str) -> None:
+    """See that a file can be written, and leave everything as it was.
+
+    Raises: ConfigurationError.
+    """
+    with _complaints(path, option):
+        try:
+            os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, OWNERS_ALONE))
+        except FileExistsError:
+            if not path.is_fifo():  # whose reader would take this for the end
+                os.close(os.open(path, os.O_WRONLY))
+        else:
+            path.unlink()
+
+
+def opened(path: Path, *, option: str, tighten: bool = True) -> TextIO:
+    """A file to write to, empty. `tighten`: also one that was there becomes its owner's alone.
+
+    Raises: ConfigurationError.
+    """
+    with _complaints(path, option):
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, OWNERS_ALONE)
+        if tighten and stat.S_ISREG(os.fstat(descriptor).st_mode):  # never /dev/null
+            with suppress(PermissionError):  # another's, or on a file system without modes
+                os.fchmod(descriptor, OWNERS_ALONE)
+        return os.fdopen(descriptor, "w", encoding="utf-8")
+
+
+def write(path: Path, text: str, *, option: str, tighten: bool = True) -> None:
+    """Write a text to a file that is opened like that. Raises: ConfigurationError."""
+    with _complaints(path, option), opened(path, option=option, tighten=tighten) as file:
+        file.write(text)
+
+
+@contextmanager
+def _complaints(path: Path, option: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        text = f"{option}: {path}: not written: {error.strerror}; name another file"
+        raise ConfigurationError(text) from None

@@ -1,0 +1,92 @@
+"""Files with keys, items or tokens: their owner's alone, and one line where they are not to be."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from replicator.errors import ConfigurationError
+from replicator.private_files import check, opened, write
+
+
+@pytest.fixture(autouse=True)
+def _usual_mask() -> Iterator[None]:
+    """Let new files be everybody's to read, as on most machines."""
+    before = os.umask(0o022)
+    yield
+    os.umask(before)
+
+
+def mode_of(path: Path) -> int:
+    """Tell who may read and write."""
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+def test_a_new_file_is_its_owners_alone(tmp_path: Path) -> None:
+    """Whatever the mask leaves to others."""
+    path = tmp_path / "keys"
+    write(path, "clear\n", option="--keys")
+    assert (path.read_text(), mode_of(path)) == ("clear\n", 0o600)
+
+
+def test_a_file_of_a_former_run_is_emptied_and_tightened(tmp_path: Path) -> None:
+    """It may be from a version that left it open to all."""
+    path = tmp_path / "keys"
+    path.write_text("what was there before\n")
+    path.chmod(0o644)
+    with opened(path, option="--keys") as file:
+        file.write("new\n")
+    assert (path.read_text(), mode_of(path)) == ("new\n", 0o600)
+
+
+def test_a_file_that_others_have_to_read_keeps_its_mode(tmp_path: Path) -> None:
+    """A configuration is written by the operator and read by the service."""
+    path = tmp_path / "replicator.toml"
+    path.touch(0o640)
+    write(path, "new\n", option="--write", tighten=False)
+    assert (path.read_text(), mode_of(path)) == ("new\n", 0o640)
+
+
+def test_what_is_no_file_keeps_its_mode(tmp_path: Path) -> None:
+    """`--report /dev/null`, as root, must not take it from everybody else."""
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe, 0o622)
+    pipe.chmod(0o622)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    with opened(pipe, option="--report"):
+        assert mode_of(pipe) == 0o622
+    os.close(reader)
+
+
+def test_a_check_leaves_everything_as_it_was(tmp_path: Path) -> None:
+    """A file that is there keeps its content and mode, and none comes to be; a pipe is not opened,
+    which would wait for its reader."""
+    there, new, pipe = (tmp_path / name for name in ("there", "new", "pipe"))
+    there.write_text("kept\n")
+    os.mkfifo(pipe)
+    for path in (there, new, pipe):
+        check(path, option="--write")
+    assert (there.read_text(), mode_of(there)) == ("kept\n", 0o644)
+    assert not new.exists()
+
+
+@pytest.mark.parametrize(
+    "attempt",
+    [check, opened, lambda path, option: write(path, "clear\n", option=option)],
+    ids=["check", "opened", "write"],
+)
+@pytest.mark.parametrize(
+    ("place", "reason"), [("no/where", "No such file or directory"), (".", "Is a directory")]
+)
+def test_a_place_that_cannot_be_written_is_one_line(
+    tmp_path: Path, attempt: Callable[..., object], place: str, reason: str
+) -> None:
+    """It names the option, the path and the remedy."""
+    path = tmp_path / place
+    with pytest.raises(ConfigurationError) as raised:
+        attempt(path, option="--keys")
+    assert str(raised.value) == f"--keys: {path}: not written: {reason}; name another file"
