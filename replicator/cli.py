@@ -2,8 +2,10 @@
 
 This module turns errors into lines and an exit status: 0 done, 1 a check or a process is not well,
 2 wrong usage, configuration or set-up. What a person can mend is one line per error on standard
-error and never a traceback; a traceback is a bug. What may be said stands in usage.py; what the
-commands do in commands.py, which is imported when one is run, so that `--help` is quick.
+error and never a traceback; a traceback is a bug. Output that nobody reads any more ends a command
+quietly, as other programs are ended by SIGPIPE; a full disk is one line. What may be said stands in
+usage.py; what the commands do in commands.py, which is imported when one is run, so that `--help`
+is quick.
 """
 
 from __future__ import annotations
@@ -12,11 +14,13 @@ import argparse
 import gc
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from importlib import import_module
 from types import ModuleType
 
 from replicator.errors import ConfigurationError, ReplicatorError, spoken
 from replicator.logs import configure, where
+from replicator.output import Output
 from replicator.usage import WRONG, parser
 
 NOT_WELL = 1
@@ -24,8 +28,19 @@ INTERRUPTED = 130
 """128 and the number of SIGINT, as shells have it."""
 
 
+BROKEN_PIPE = 141
+"""128 and the number of SIGPIPE: who was to read has gone, which is no error of ours."""
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; the result is the exit status."""
+    output = Output()
+    with output:
+        return _run(arguments, output)
+    return _unheard(output)
+
+
+def _run(arguments: Sequence[str] | None, output: Output) -> int:
     parsed = parser().parse_args(arguments)
     try:
         _configure_logs(parsed)
@@ -37,7 +52,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _complain(error, NOT_WELL)
     except KeyboardInterrupt:
         return INTERRUPTED
-    except Exception as error:  # noqa: BLE001 - told without its words
+    except Exception as error:  # told without its words
+        if output.lost is not None:
+            raise
         return _confess(error)
     return status
 
@@ -56,15 +73,29 @@ def _confess(error: BaseException) -> int:
     """A bug: where it is, and no word of what it says, for that may quote an item."""
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
-    print(where(error), file=sys.stderr)
-    print(f"replicator: internal error: {spoken(error)}; please report it", file=sys.stderr)
+    _say(where(error))
+    _say(f"replicator: internal error: {spoken(error)}; please report it")
+    return NOT_WELL
+
+
+def _unheard(output: Output) -> int:
+    """What was to be said has not arrived."""
+    if output.lost is None or isinstance(output.lost, BrokenPipeError):
+        return BROKEN_PIPE
+    _say(f"replicator: standard output: not written: {output.lost.strerror}")
     return NOT_WELL
 
 
 def _complain(error: ReplicatorError, status: int) -> int:
     for line in str(error).splitlines():
-        print(f"replicator: {line}", file=sys.stderr)
+        _say(f"replicator: {line}")
     return status
+
+
+def _say(text: str) -> None:
+    """On standard error; where that is lost too, the exit status is all that can be said."""
+    with suppress(OSError):
+        print(text, file=sys.stderr)
 
 
 def _configure_logs(parsed: argparse.Namespace) -> None:

@@ -8,12 +8,13 @@ This module must not know what is written.
 
 from __future__ import annotations
 
+import io
 import os
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TextIO
+from typing import IO, TextIO
 
 from replicator.errors import ConfigurationError
 
@@ -38,20 +39,40 @@ def check(path: Path, *, option: str) -> None:
 def opened(path: Path, *, option: str, tighten: bool = True) -> TextIO:
     """A file to write to, empty. `tighten`: also one that was there becomes its owner's alone.
 
-    Raises: ConfigurationError.
+    Raises: ConfigurationError, as writing to it and closing it do.
     """
     with _complaints(path, option):
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, OWNERS_ALONE)
         if tighten and stat.S_ISREG(os.fstat(descriptor).st_mode):  # never /dev/null
             with suppress(PermissionError):  # another's, or on a file system without modes
                 os.fchmod(descriptor, OWNERS_ALONE)
-        return os.fdopen(descriptor, "w", encoding="utf-8")
+        return _Guarded(os.fdopen(descriptor, "wb"), path=path, option=option)
 
 
 def write(path: Path, text: str, *, option: str, tighten: bool = True) -> None:
     """Write a text to a file that is opened like that. Raises: ConfigurationError."""
-    with _complaints(path, option), opened(path, option=option, tighten=tighten) as file:
+    with opened(path, option=option, tighten=tighten) as file:
         file.write(text)
+
+
+class _Guarded(io.TextIOWrapper):
+    """A disk that fills up is told like a place that was never good, whenever that shows."""
+
+    def __init__(self, buffer: IO[bytes], *, path: Path, option: str) -> None:
+        super().__init__(buffer, encoding="utf-8")
+        self._path, self._option = path, option
+
+    def write(self, text: str, /) -> int:
+        with _complaints(self._path, self._option):
+            return super().write(text)
+
+    def flush(self) -> None:
+        with _complaints(self._path, self._option):
+            super().flush()
+
+    def close(self) -> None:
+        with _complaints(self._path, self._option):
+            super().close()
 
 
 @contextmanager

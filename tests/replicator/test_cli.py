@@ -348,6 +348,82 @@ def test_as_a_process_it_ends_without_a_traceback(tmp_path: Path) -> None:
     assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
 
 
+def shell(*arguments: str, stdout: int, **environment: str) -> tuple[int, str]:
+    """Run a command as a process; its exit status and its standard error."""
+    done = subprocess.run(
+        [sys.executable, "-m", "replicator", *arguments],
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2]), **environment},
+        stdout=stdout,
+        stderr=subprocess.PIPE,
+        timeout=60,
+        check=False,
+    )
+    return done.returncode, done.stderr.decode()
+
+
+SAYING = [("init", "--force"), ("--help",), ("conflicts", "--help"), ("--version",)]
+
+
+@pytest.mark.parametrize("arguments", SAYING, ids=" ".join)
+def test_output_that_nobody_reads_ends_quietly(arguments: tuple[str, ...]) -> None:
+    """`replicator … | true` is no bug of anybody's; a shell says the same of others."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    try:
+        assert shell(*arguments, stdout=writer) == (141, "")
+    finally:
+        os.close(writer)
+
+
+@pytest.mark.parametrize("arguments", SAYING, ids=" ".join)
+def test_output_to_a_full_disk_is_one_line(arguments: tuple[str, ...]) -> None:
+    """What was asked for is not there, so it is not called done."""
+    with Path("/dev/full").open("wb") as full:
+        status, err = shell(*arguments, stdout=full.fileno())
+    line = "replicator: standard output: not written: No space left on device\n"
+    assert (status, err) == (1, line)
+
+
+def test_errors_to_a_full_disk_leave_the_exit_status() -> None:
+    """It is what a script looks at."""
+    command = [sys.executable, "-m", "replicator", "doctor"]
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    with Path("/dev/full").open("wb") as full:
+        done = subprocess.run(command, env=environment, stderr=full, timeout=60, check=False)
+    assert done.returncode == 2
+
+
+def test_a_table_for_nobody_ends_quietly(
+    run: Run, serving: Callable[[dict[str, Any]], str]
+) -> None:
+    """Also where a library writes, which has its own idea of such an end."""
+    run("init")
+    reader, writer = os.pipe()
+    os.close(reader)
+    try:
+        assert shell("status", "--url", serving(_status("ok")), stdout=writer) == (141, "")
+    finally:
+        os.close(writer)
+
+
+def test_a_name_that_the_terminal_cannot_show_is_shown_in_part(tmp_path: Path) -> None:
+    """By then the work is done; what cannot be said of it does not make it a failure."""
+    out = tmp_path / "out"
+    with out.open("wb") as file:
+        told = shell(
+            "init", "--config", "bücher.toml", stdout=file.fileno(), PYTHONIOENCODING="ascii"
+        )
+    assert told == (0, "")
+    assert out.read_bytes() == b"b?cher.toml: written; next: setup, doctor\n"
+
+
+def test_without_an_output_the_work_is_done(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`>&-`: nobody wants to hear of it."""
+    monkeypatch.setattr(sys, "stdout", None)
+    assert main(["init"]) == 0
+    assert Path("replicator.toml").exists()
+
+
 def _record(**fields: object) -> logging.LogRecord:
     return logging.makeLogRecord(
         {"name": "x", "levelname": "INFO", "msg": "shard.retry", "created": 0.5, **fields}

@@ -90,3 +90,15 @@ def test_a_place_that_cannot_be_written_is_one_line(
     with pytest.raises(ConfigurationError) as raised:
         attempt(path, option="--keys")
     assert str(raised.value) == f"--keys: {path}: not written: {reason}; name another file"
+
+
+def test_a_disk_that_is_full_is_one_line_whenever_it_shows() -> None:
+    """While more is written than a buffer holds; and as the rest goes out at the end."""
+    path = Path("/dev/full")
+    for text in ("short\n", "long\n" * 100_000):
+        with pytest.raises(ConfigurationError) as raised:  # noqa: SIM117 - the end of `with` too
+            with opened(path, option="--report") as file:
+                file.write(text)
+        assert str(raised.value) == (
+            "--report: /dev/full: not written: No space left on device; name another file"
+        )
