@@ -8,6 +8,9 @@ case. A region or table is written with `_` for each character that is no letter
     REPLICATOR_REGIONS__US_EAST_1__ENDPOINT_URL=https://dynamodb.internal
     REPLICATOR_TABLES__ORDERS__REGIONS=["us-east-1", "eu-west-1"]       (lists, sections: JSON)
 
+What a key takes decides how its variable is read: a text is taken as it is, so that a token may
+begin with a brace.
+
 A variable changes an entry that the file names and cannot name a new one, so nothing is guessed:
 a name that fits no entry, or more than one, is refused. A section as a whole may be given without
 a file entry: `REPLICATOR_REGIONS={"us-east-1": {}, "eu-west-1": {}}`.
@@ -23,9 +26,10 @@ import re
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeAlias
+from types import NoneType, UnionType
+from typing import Annotated, Any, TypeAlias, Union, get_args, get_origin
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, SecretStr, ValidationError
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSettingsSource
 
@@ -49,6 +53,7 @@ ENVIRONMENT_PREFIX = "REPLICATOR_"
 NO_SETTINGS = frozenset({"REPLICATOR_CONFIG", "REPLICATOR_SOURCE", "REPLICATOR_LOG_LEVEL"})
 """Variables that are no settings, but tell a function where its settings are (lambda_handler)."""
 STEP = "__"
+BYTE_ORDER_MARK = "\ufeff"
 SHOWN_CHARACTERS_MAX = 60
 
 KeyPath: TypeAlias = tuple[str, ...]
@@ -97,10 +102,17 @@ def settings_of(
         raise ConfigurationError("\n".join(dict.fromkeys(lines))) from None
 
 
+def parsed(text: str) -> dict[str, Any]:
+    """A file's text, with or without the mark that some editors put before UTF-8.
+
+    Raises: ValueError, RecursionError.
+    """
+    return tomllib.loads(text.removeprefix(BYTE_ORDER_MARK))
+
+
 def _read(path: Path) -> dict[str, Any]:
     try:
-        with path.open("rb") as file:
-            return tomllib.load(file)
+        return parsed(path.read_bytes().decode())
     except FileNotFoundError:
         remedy = "write one with `replicator init`, or name another with --config"
         raise ConfigurationError(f"{path}: not found; {remedy}") from None
@@ -109,6 +121,10 @@ def _read(path: Path) -> dict[str, Any]:
         raise ConfigurationError(f"{path}: is not TOML: {text}") from None
     except UnicodeDecodeError:
         raise ConfigurationError(f"{path}: is not TOML: not in UTF-8; save it as UTF-8") from None
+    except ValueError:  # of int(), which the parser lets through
+        raise ConfigurationError(f"{path}: is not TOML: a number has too many digits") from None
+    except RecursionError:
+        raise ConfigurationError(f"{path}: is not TOML: nested too deeply") from None
     except OSError as error:
         raise ConfigurationError(f"{path}: cannot be read: {error.strerror}") from None
 
@@ -133,7 +149,7 @@ def _overrides(
             section = section.setdefault(step, {})
             if not isinstance(section, dict):
                 raise ConfigurationError(f"{variable}: lies within what another variable states")
-        section[path[-1]] = _value(variable, environment[variable])
+        section[path[-1]] = _value(variable, path, environment[variable])
     return tree, variables
 
 
@@ -187,13 +203,47 @@ def _named(variable: str, rest: str, names: Sequence[str]) -> tuple[str, str]:
     raise ConfigurationError(f"{variable}: names no entry of the file; {remedy}")
 
 
-def _value(variable: str, text: str) -> object:
-    if not text.lstrip().startswith(("[", "{")):
+def _value(variable: str, path: KeyPath, text: str) -> object:
+    if not text.lstrip().startswith(("[", "{")) or _takes_text(path):
         return text
     try:
         return json.loads(text)
     except ValueError as error:
         raise ConfigurationError(f"{variable}: is not JSON: {error}") from None
+    except RecursionError:
+        raise ConfigurationError(f"{variable}: is not JSON: nested too deeply") from None
+
+
+def _takes_text(path: KeyPath) -> bool:
+    """Whether a key is a text or a choice, and neither list, number, switch nor section."""
+    first, *inner = path
+    model: type[BaseModel] = Settings
+    if first in NAMED_SECTIONS and inner:
+        model, inner = NAMED_SECTIONS[first], inner[1:]
+    elif first in SECTIONS:
+        model = SECTIONS[first]
+    else:
+        inner = [first]
+    if not inner:
+        return False
+    if len(inner) > 1:  # a table's name in a region
+        return True
+    field = model.model_fields.get(inner[0])
+    return field is not None and all(
+        issubclass(kind, str | SecretStr | NoneType) for kind in _kinds(field.annotation)
+    )
+
+
+def _kinds(annotation: Any) -> Iterator[type]:
+    """The classes that a value of this annotation may have."""
+    origin = get_origin(annotation)
+    if origin is Annotated:
+        yield from _kinds(get_args(annotation)[0])
+    elif origin in (Union, UnionType):
+        for alternative in get_args(annotation):
+            yield from _kinds(alternative)
+    else:
+        yield origin or annotation
 
 
 def _found(error: ValidationError) -> Iterator[tuple[KeyPath, str]]:
@@ -233,7 +283,13 @@ def _keys_beside(path: KeyPath) -> list[str]:
 
 
 def _shown(value: object) -> str:
-    text = repr(value)
+    try:
+        text = repr(value)
+    except (
+        RecursionError,
+        ValueError,
+    ):  # of a number, which has more digits than are turned to text
+        return "what is too large to be shown"
     return text if len(text) <= SHOWN_CHARACTERS_MAX else text[:SHOWN_CHARACTERS_MAX] + "…"
 
 

@@ -13,14 +13,13 @@ import asyncio
 import json
 import os
 import sys
-import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from replicator import private_files
 from replicator.clock import SystemClock
-from replicator.configuration import settings_of
+from replicator.configuration import parsed, settings_of
 from replicator.errors import ConfigurationError
 from replicator.handover.drill import Drill
 from replicator.handover.plan import Request, members_after, tables_of
@@ -119,7 +118,7 @@ def _likely(settings: Settings, table: str, request: Request) -> Members | None:
 def _changed(config: Path, changes: Mapping[str, Members]) -> str:
     """The configuration with these changes, read again to see that it holds."""
     text = changed(config.read_text(encoding="utf-8"), changes)
-    settings_of(tomllib.loads(text), os.environ, stated_by=str(config))
+    settings_of(parsed(text), os.environ, stated_by=str(config))
     return text
 
 

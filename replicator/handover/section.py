@@ -16,6 +16,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from replicator.configuration import BYTE_ORDER_MARK
 from replicator.errors import ConfigurationError
 
 _MEMBERS = ("regions", "source", "targets")
@@ -49,9 +50,11 @@ def changed(text: str, changes: Mapping[str, Members]) -> str:
 
     Raises: ConfigurationError where the text is written in a way that this cannot change.
     """
+    mark = BYTE_ORDER_MARK if text.startswith(BYTE_ORDER_MARK) else ""
+    text = text.removeprefix(mark)
     for table, members in changes.items():
         text = _changed(text, table, members)
-    return text
+    return mark + text
 
 
 def _changed(text: str, table: str, members: Members) -> str:
@@ -108,5 +111,5 @@ def _expected(text: str, table: str, members: Members) -> Mapping[str, Any]:
 def _means(text: str) -> Mapping[str, Any] | None:
     try:
         return tomllib.loads(text)
-    except tomllib.TOMLDecodeError:
+    except (ValueError, RecursionError):
         return None

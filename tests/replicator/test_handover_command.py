@@ -192,3 +192,11 @@ def test_an_outcome_is_told_even_where_its_files_cannot_be_written_any_more(
         assert (table["done"], table["members"]["source"]) == (True, AWAY)
     else:
         assert f'  source = "{AWAY}"' in said.splitlines()
+
+
+def test_a_configuration_with_a_mark_is_handed_over(hand_over: HandOver) -> None:
+    """The mark that some editors put before UTF-8 stays where it was."""
+    hand_over.config.write_text(TEXT, encoding="utf-8-sig")
+    assert hand_over.run(write=hand_over.config) == 0
+    assert hand_over.config.read_bytes().startswith(b"\xef\xbb\xbf[http]")
+    assert load(hand_over.config, {}).tables["orders"].source == AWAY

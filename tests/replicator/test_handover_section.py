@@ -43,6 +43,14 @@ def test_only_the_members_change() -> None:
     assert '"eu-west-1",  # far' not in new
 
 
+def test_the_mark_of_an_editor_stays() -> None:
+    """It stands before the first section, which is none the less found."""
+    text = '[tables.orders]\nregions = ["us-east-1", "eu-west-1"]\n'
+    assert changed(f"\ufeff{text}", {"orders": HANDED}) == (
+        "\ufeff" + changed(text, {"orders": HANDED})
+    )
+
+
 def test_a_one_way_table_becomes_one_that_every_region_writes() -> None:
     """`source` and `targets` go when `regions` comes."""
     new = changed(TEXT, {"led.ger": Members(regions=("eu-west-1", "us-east-1"))})

@@ -148,6 +148,32 @@ def test_the_environment_gives_sections_as_json(directory: Directory) -> None:
     assert settings.tables["orders"].members == ("us-east-1", "eu-west-1")
 
 
+@pytest.mark.parametrize("text", ["{abcdefghijklmnopq", '["abcdefghijklmn"]', "[abcdefghijklmnop"])
+def test_a_text_in_the_environment_is_taken_as_it_is(directory: Directory, text: str) -> None:
+    """A token that chance began with a brace is no JSON, nor are the brackets of an address."""
+    environment = {"REPLICATOR_HTTP__TOKEN": text, "REPLICATOR_HTTP__HOST": "[::1]"}
+    http = directory.load(SOUND, environment).http
+    assert (http.secret, http.host) == (text, "[::1]")
+
+
+def test_what_takes_no_text_is_json_in_the_environment(directory: Directory) -> None:
+    """Lists and sections within sections, also where they may be left out."""
+    settings = directory.load(
+        SOUND,
+        {
+            "REPLICATOR_HTTP": '{"names": ["here"]}',
+            "REPLICATOR_ALLOWED_ENDPOINTS": '["dynamodb.internal"]',
+            "REPLICATOR_TABLES__ORDERS__REGIONS": ' ["eu-west-1", "us-east-1"]',
+            "REPLICATOR_TABLES__ORDERS__NAMES": '{"eu-west-1": "copy"}',
+            "REPLICATOR_REGIONS__EU_WEST_1": '{"profile": "{odd}"}',
+        },
+    )
+    orders = settings.tables["orders"]
+    assert (settings.http.names, settings.allowed_endpoints) == (("here",), ("dynamodb.internal",))
+    assert (orders.members, orders.names) == (("eu-west-1", "us-east-1"), {"eu-west-1": "copy"})
+    assert settings.regions["eu-west-1"].profile == "{odd}"
+
+
 def test_variables_of_others_are_left_alone(directory: Directory) -> None:
     """Kubernetes sets such variables for a service called replicator."""
     others = {"REPLICATOR_PORT": "tcp://10.0.0.1:80", "REPLICATOR_SERVICE_HOST": "10.0.0.1"}
@@ -162,6 +188,9 @@ def test_variables_of_others_are_left_alone(directory: Directory) -> None:
         ("HTPP__PORT", "1", 'names no key; did you mean "http"?'),
         ("HTTP__PORT", "many", "http.port: should be a valid integer, not 'many'"),
         ("REGIONS", "{", "is not JSON: Expecting property name enclosed in double quotes"),
+        ("TABLES__ORDERS__REGIONS", "[" * 100_000, "is not JSON: nested too deeply"),
+        ("TABLES__ORDERS__REGIONS", f"[{'9' * 5_000}]", "is not JSON: Exceeds the limit"),
+        ("HTTP__PORT", "[1", "is not JSON: "),
         (
             "REGIONS__EU_WEST_2__PROFILE",
             "x",
@@ -355,12 +384,35 @@ def test_several_errors_are_several_lines(directory: Directory) -> None:
     [
         ("a = [", "replicator.toml: is not TOML: Invalid value (at end of document)"),
         ("a = 1\na = 2", "replicator.toml: is not TOML: Cannot overwrite a value"),
+        ("a = " + "[" * 5_000 + "]" * 5_000, "replicator.toml: is not TOML: nested too deeply"),
+        ("a = " + "9" * 5_000, "replicator.toml: is not TOML: a number has too many digits"),
     ],
 )
 def test_a_malformed_file_says_where(directory: Directory, text: str, complaint: str) -> None:
     """What cannot be parsed is one line with its place in the file."""
     (line,) = directory.complaints(text)
     assert line.startswith(complaint)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "tombstone_days." + "a." * 5_000 + "a = 1\n" + SOUND,
+        f"{SOUND}[http]\nport = 0x{'f' * 5_000}",
+    ],
+    ids=["deep", "long"],
+)
+def test_a_value_that_cannot_be_shown_is_one_line(directory: Directory, text: str) -> None:
+    """It can be read, but not written out again."""
+    (line,) = directory.complaints(text)
+    assert line.endswith(", not what is too large to be shown")
+
+
+def test_a_mark_before_the_text_is_no_part_of_it(tmp_path: Path) -> None:
+    """Some editors put one before UTF-8."""
+    file = tmp_path / "replicator.toml"
+    file.write_text(SOUND, encoding="utf-8-sig")
+    assert set(load(file, {}).tables) == {"orders"}
 
 
 def test_a_missing_file_names_the_way_to_one(tmp_path: Path) -> None:
