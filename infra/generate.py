@@ -59,13 +59,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
         options = Options(mode=parsed.mode, kms=not parsed.no_kms, create=create)
         for path, text in files(settings, options).items():
             place = parsed.out / path
-            place.parent.mkdir(parents=True, exist_ok=True)
-            place.write_text(text, encoding="utf-8")
+            _write(place, text)
             sys.stdout.write(f"{place}\n")
     except ConfigurationError as error:
         sys.stderr.write(f"infra.generate: {error}\n")
         return WRONG
     return 0
+
+
+def _write(place: Path, text: str) -> None:
+    try:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_text(text, encoding="utf-8")
+    except OSError as error:
+        line = f"--out: {place}: not written: {error.strerror}; name another directory"
+        raise ConfigurationError(line) from None
 
 
 def _created(text: str, settings: Settings) -> tuple[str, Mapping[str, str]]:

@@ -294,3 +294,18 @@ def test_a_wrong_option_is_one_line(
     assert text in said
     assert said.count("\n") == 1
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("out", ["file", "file/below"])
+def test_a_place_that_is_no_directory_is_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], out: str
+) -> None:
+    """Exit status 2, the option and the remedy; what stands there is kept."""
+    (tmp_path / "file").write_text("kept")
+    config = EXAMPLE / "replicator.toml"
+    assert main(["--config", str(config), "--out", str(tmp_path / out)]) == 2
+    said = capsys.readouterr()
+    assert said.err.startswith(f"infra.generate: --out: {tmp_path / out}/")
+    assert said.err.endswith(": not written: Not a directory; name another directory\n")
+    assert (said.out, said.err.count("\n")) == ("", 1)
+    assert (tmp_path / "file").read_text() == "kept"
