@@ -20,6 +20,8 @@ from functools import cache, partial
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from pydantic import TypeAdapter, ValidationError
+
 from replicator.clock import SystemClock
 from replicator.configuration import load, settings_of
 from replicator.dynamodb import event_source_mappings
@@ -29,7 +31,7 @@ from replicator.pausing import chosen_links, switch_links
 from replicator.plane import opened_planes, opened_regions
 from replicator.preflight import Check, Level, examine, failed
 from replicator.provision import provision
-from replicator.settings import HttpSettings, Settings
+from replicator.settings import HttpSettings, RegionName, Settings, TableName
 from replicator.show import console, show_checks, show_status
 from replicator.starter import starter
 
@@ -46,12 +48,19 @@ def init(parsed: argparse.Namespace) -> int:
     regions = [region.strip() for region in parsed.regions.split(",") if region.strip()]
     if not regions:
         raise ConfigurationError("--regions: names none; give at least two, separated by commas")
+    if len(set(regions)) < len(regions):
+        raise ConfigurationError("--regions: a region is named twice; name each once")
+    named = [("--table", TableName, parsed.table)]
+    named += [("--regions", RegionName, region) for region in regions]
+    named += [("--source", RegionName, parsed.source)] if parsed.source is not None else []
+    for option, kind, name in named:
+        try:
+            TypeAdapter(kind).validate_python(name)
+        except ValidationError as error:
+            text = error.errors()[0]["ctx"]["error"]
+            raise ConfigurationError(f"{option}: {text}") from None
     text = starter(regions=regions, table=parsed.table, source=parsed.source)
-    try:
-        document = tomllib.loads(text)
-    except tomllib.TOMLDecodeError:
-        raise ConfigurationError("--regions: a region is named twice; name each once") from None
-    settings_of(document, {}, stated_by="init")
+    settings_of(tomllib.loads(text), {}, stated_by="init")
     try:
         with parsed.config.open("w" if parsed.force else "x", encoding="utf-8") as file:
             file.write(text)

@@ -1,5 +1,7 @@
 """The text of a starter `replicator.toml`: what `init` writes.
 
+What is commented out is the default, or an example where there is none; every key stands here.
+
 This module must not know where the text goes.
 """
 
@@ -22,21 +24,29 @@ _TEXT = """\
 
 {regions}
 {table}
-# names = {{ {last} = "{name}-copy" }}     # where the table is called otherwise
+# names = {{ {last} = {copy} }}     # where the table is called otherwise
 # ttl_deletes = "replicate"     # or "ignore": deletes by the time-to-live service stay local
 # marker = "_replicator"        # the attribute that holds an item's version
 # write_rate = 500              # write units a second into each region, at most
+# where = "begins_with(id, 'live#')"   # which items are replicated; all if left out
+# without = ["notes"]           # attributes that the copies lack, where only one region writes
+# rename = {{ total = "sum" }}    # attributes that have another name in the copies, there as well
 
-# [http]                        # status page of `replicator run`; loopback only
-# host = "127.0.0.1"
+# [client]                      # how DynamoDB is called
+# plane = "lean"                # or "botocore": slower, with all that botocore knows
+
+# [http]                        # status page of `replicator run`
+# host = "127.0.0.1"            # another than loopback needs a token
 # port = 8080
+# token = "…"                   # 16 characters or more; better in REPLICATOR_HTTP__TOKEN
+# names = ["replicator.internal"] # further names that the page is asked for by, off loopback
 
 # [reader]
 # poll_idle_s = 0.25            # pause after an empty page
 # describe_interval_s = 30      # how often shards are listed anew
 
 # [writer]
-# concurrency = 32              # writes in flight per target region
+# concurrency = 256             # writes in flight per target region
 # unsettled_records_max = 10000 # records read ahead of the slowest target
 # unsettled_bytes_max = 67108864 # the same in bytes
 
@@ -104,7 +114,7 @@ def starter(*, regions: Sequence[str], table: str, source: str | None) -> str:
             others=json.dumps(others),
         ).rstrip(),
         last=_key(regions[-1]),
-        name=table,
+        copy=json.dumps(f"{table}-copy"),
     )
 
 

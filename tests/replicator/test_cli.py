@@ -150,6 +150,26 @@ def test_init_writes_a_sound_file_once(run: Run) -> None:
     assert run("init", "--force", "--json") == (0, '{"written": "replicator.toml"}\n', [])
 
 
+@pytest.mark.parametrize(
+    ("option", "value", "said"),
+    [
+        ("--table", "a\nb", r"'a\nb' is no table's name; "),
+        ("--table", "", "'' is no table's name; "),
+        ("--table", "a\x7fb", r"'a\x7fb' is no table's name; "),
+        ("--table", "\udcff" * 3, r"'\udcff\udcff\udcff' is no table's name; "),
+        ("--regions", "us-east-1\nx,eu-west-1", r"'us-east-1\nx' is no region's name; "),
+        ("--regions", "us-east-1,eu-west-1,us-east-1", "a region is named twice; "),
+        ("--source", "us-\x7f", r"'us-\x7f' is no region's name; "),
+    ],
+)
+def test_init_names_the_option_that_is_wrong(run: Run, option: str, value: str, said: str) -> None:
+    """Whatever stands in it, on one line."""
+    status, out, err = run("init", option, value)
+    assert (status, out, len(err)) == (2, "", 1)
+    assert err[0].startswith(f"replicator: {option}: {said}")
+    assert not list(Path().iterdir())
+
+
 def test_an_unknown_source_is_one_line(run: Run) -> None:
     """It names the nearest region that is read."""
     run("init")

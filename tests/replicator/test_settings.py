@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import re
+import tomllib
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
+from pydantic import BaseModel
 
-from replicator.configuration import load
+from replicator.configuration import SECTIONS, load
 from replicator.endpoints import checked_endpoint, is_loopback
 from replicator.errors import ConfigurationError
 from replicator.records import Mode, TtlDeletes
-from replicator.settings import Settings
+from replicator.settings import RegionSettings, Settings, TableSettings
 from replicator.starter import starter
 
 REGIONS = "[regions.us-east-1]\n[regions.eu-west-1]\n"
 ORDERS = '[tables.orders]\nregions = ["us-east-1", "eu-west-1"]\n'
 SOUND = REGIONS + ORDERS
+EMPTY: tuple[object, ...] = (None, (), {}, frozenset())
 
 
 class Directory:
@@ -102,7 +107,7 @@ def test_the_starter_is_sound(directory: Directory, source: str | None) -> None:
 
 def test_every_commented_key_of_the_starter_works(directory: Directory) -> None:
     """What the starter shows as a comment is accepted once the comment is taken off."""
-    text = starter(regions=["us-east-1", "eu-west-1"], table="orders", source=None)
+    text = starter(regions=["us-east-1", "eu-west-1"], table="orders", source="us-east-1")
     commented = ["control_table", "future_bound_s", "tombstone_days", "names", "ttl_deletes"]
     commented += ["marker", "[http]", "host", "port", "[reader]", "poll_idle_s"]
     commented += ["describe_interval_s", "[writer]", "concurrency", "unsettled_records_max"]
@@ -110,11 +115,29 @@ def test_every_commented_key_of_the_starter_works(directory: Directory) -> None:
     commented += ["[mending]", "enabled", "after_s", "read_units_per_s", "write_units_per_s"]
     commented += ["[heartbeat]", "place", "interval_s", "[conflicts]", "images", "keys"]
     commented += ["[telemetry]", "otlp_endpoint", "otlp_interval_s", "lagging_after_s"]
-    commented += ["emf =", "emf_interval_s"]
+    commented += ["emf =", "emf_interval_s", "where", "without", "rename", "[client]", "plane"]
     for key in commented:
         assert f"\n# {key}" in text
         text = text.replace(f"\n# {key}", f"\n{key}")
     assert directory.load(text).table_name("orders", "eu-west-1") == "orders-copy"
+
+
+def test_the_starter_shows_every_key_with_its_default() -> None:
+    """Where there is a default; else an example. Nothing that can be set is left out."""
+    text = starter(regions=["us-east-1", "eu-west-1"], table="orders", source=None)
+    shown = tomllib.loads(re.sub(r"(?m)^# (?=\[?[a-z_]+( =|\]))", "", text))
+    document = {key: shown.pop(key, {}) for key in Settings.model_fields}
+    assert not shown
+    sections: list[tuple[type[BaseModel], dict[str, Any]]] = [(Settings, document)]
+    sections += [(RegionSettings, document["regions"]["us-east-1"])]
+    sections += [(TableSettings, document["tables"]["orders"])]
+    sections += [(SECTIONS[key], document[key]) for key in SECTIONS]
+    for model, entries in sections:
+        assert set(entries) == set(model.model_fields), model
+        for key, field in model.model_fields.items():
+            default = field.get_default(call_default_factory=True)
+            if not (field.is_required() or isinstance(default, BaseModel) or default in EMPTY):
+                assert entries[key] == default, f"{model.__name__}.{key}"
 
 
 def test_the_environment_stands_above_the_file(directory: Directory) -> None:
