@@ -200,7 +200,11 @@ def _parameters(
             Parameter(name="ClusterArn", text="ECS cluster"),
             Parameter(name="ExecutionRoleArn", text="ECS role that pulls the image, writes logs"),
             Parameter(name="Subnets", text="Private subnets with a way to DynamoDB", many=True),
-            Parameter(name="SecurityGroups", text="With port 443 outwards; for operators the page's port inwards", many=True),
+            Parameter(
+                name="SecurityGroups",
+                text="Port 443 outwards; the page's inwards, if read",
+                many=True,
+            ),
             Parameter(name="ConfigFile", text="Configuration", default="replicator.toml"),
         ]
     if settings.regions[region].role_arn is not None and visitors(settings, region):
