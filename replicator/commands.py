@@ -238,7 +238,8 @@ def drill(parsed: argparse.Namespace) -> int:
     settings = _settings(parsed)
     request = _request(parsed, Kind.DRILL)
     with opened_regions(settings) as connect:
-        checks = rehearse(settings, request, connect=connect, statuses=_statuses(parsed))
+        statuses = _statuses(parsed, settings.http)
+        checks = rehearse(settings, request, connect=connect, statuses=statuses)
     _print_checks(checks, as_json=parsed.json)
     return NOT_WELL if failed(checks) else DONE
 
@@ -252,7 +253,7 @@ def _hand_over(parsed: argparse.Namespace, kind: Kind) -> int:
             settings,
             _request(parsed, kind),
             connect=connect,
-            statuses=_statuses(parsed),
+            statuses=_statuses(parsed, settings.http),
             config=parsed.config,
             write=parsed.write,
             keys=parsed.keys,
@@ -275,9 +276,12 @@ def _request(parsed: argparse.Namespace, kind: Kind) -> Request:
     )
 
 
-def _statuses(parsed: argparse.Namespace) -> list[Mapping[str, Any]]:
-    """What processes say, as far as any was named: none has to be there."""
-    reports = [inquire(url) for url in parsed.url or ()]
+def _statuses(parsed: argparse.Namespace, http: HttpSettings) -> list[Mapping[str, Any]]:
+    """What processes say, as far as any was named: none has to be there, but it is told."""
+    reports = [inquire(url, authorization=http.authorization) for url in parsed.url or ()]
+    for report in reports:
+        if report.status is None:
+            sys.stderr.write(f"replicator: {report.error}\n")
     return [report.status for report in reports if report.status is not None]
 
 

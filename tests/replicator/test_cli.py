@@ -19,12 +19,15 @@ import pytest
 
 from replicator import __version__
 from replicator.cli import main
+from replicator.dashboard.access import Access
 from replicator.dashboard.app import create_app
 from replicator.dashboard.serving import listen, serve_on
+from replicator.handover import command as handover
 from replicator.logs import JsonLines, TextLines
 from support.engines import Engine, free_port
 
 REGIONS = ("us-east-1", "eu-west-1")
+BEARER = "t0ken-of-sixteen-characters"
 
 
 @pytest.fixture(autouse=True)
@@ -268,15 +271,16 @@ def _status(state: str, error: str | None = None) -> dict[str, Any]:
 
 
 @pytest.fixture
-def serving() -> Iterator[Callable[[dict[str, Any]], str]]:
-    """Serve a status as a running replicator would; gives its URL."""
+def serving() -> Iterator[Callable[..., str]]:
+    """Serve a status as a running replicator would, to who has the token; gives its URL."""
     ends: list[Callable[[], None]] = []
 
-    def serve_status(status: dict[str, Any]) -> str:
+    def serve_status(status: dict[str, Any], token: str | None = None) -> str:
         listener = listen("127.0.0.1", 0)
         port: int = listener.getsockname()[1]
         loop, stop = asyncio.new_event_loop(), asyncio.Event()
-        app = create_app(lambda: status)
+        access = Access() if token is None else Access(host="192.0.2.1", token=token)
+        app = create_app(lambda: status, access=access)
         thread = Thread(target=loop.run_until_complete, args=(serve_on(app, listener, stop),))
         thread.start()
 
@@ -352,6 +356,30 @@ def test_top_shows_what_status_shows(run: Run, serving: Callable[[dict[str, Any]
     assert (status, err) == (0, [])
     assert out.count("us-east-1 → eu-west-1") == 2
     assert run("top", "--url", serving(_status("failed")), "--looks", "1")[0] == 1
+
+
+@pytest.mark.parametrize("command", ["failover", "failback", "drill"])
+def test_a_hand_over_hears_the_pages_that_it_is_given(
+    run: Run, serving: Callable[..., str], monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    """With the token; a page that cannot be heard is told, and holds nothing up."""
+    heard: list[Any] = []
+
+    def hand_over(*_: object, statuses: Any, **__: object) -> Any:
+        heard.extend(statuses)
+        return [] if command == "drill" else 0
+
+    monkeypatch.setattr(handover, "rehearse" if command == "drill" else "run_handover", hand_over)
+    here, another = serving(_status("ok"), BEARER), serving(_status("ok"), f"another-{BEARER}")
+    nowhere = f"http://127.0.0.1:{free_port()}"
+    write(f'{configuration("http://127.0.0.1:9")}[http]\ntoken = "{BEARER}"\n')
+    moving = ("--table", "orders", "--from", REGIONS[0], "--to", REGIONS[1])
+    pages = [word for url in (here, another, nowhere) for word in ("--url", url)]
+    kind = ["--planned"] if command == "failover" else []
+    status, _, err = run(command, *kind, *moving, *pages)
+    assert (status, heard, len(err)) == (0, [_status("ok")], 2)
+    assert err[0].startswith(f"replicator: {another}: no status: 401 ")
+    assert err[1].startswith(f"replicator: {nowhere}: no status: ")
 
 
 def test_as_a_process_it_ends_without_a_traceback(tmp_path: Path) -> None:
