@@ -27,9 +27,9 @@ from replicator.configuration import load, settings_of
 from replicator.dynamodb import event_source_mappings
 from replicator.errors import ConfigurationError, suggestion
 from replicator.inquiry import inquire
-from replicator.pausing import chosen_links, switch_links
+from replicator.pausing import Link, chosen_links, switch_links
 from replicator.plane import opened_planes, opened_regions
-from replicator.preflight import Check, Level, examine, failed
+from replicator.preflight import Check, Level, examine, failed, remedy
 from replicator.provision import provision
 from replicator.settings import HttpSettings, RegionName, Settings, TableName
 from replicator.show import console, show_checks, show_status
@@ -65,8 +65,8 @@ def init(parsed: argparse.Namespace) -> int:
         with parsed.config.open("w" if parsed.force else "x", encoding="utf-8") as file:
             file.write(text)
     except FileExistsError:
-        remedy = "overwrite it with --force, or choose another file with --config"
-        raise ConfigurationError(f"{parsed.config}: exists already; {remedy}") from None
+        way_out = "overwrite it with --force, or choose another file with --config"
+        raise ConfigurationError(f"{parsed.config}: exists already; {way_out}") from None
     except OSError as error:
         raise ConfigurationError(f"{parsed.config}: not written: {error.strerror}") from None
     written = {"written": str(parsed.config)}
@@ -404,15 +404,27 @@ def _switch(parsed: argparse.Namespace, *, paused: bool) -> int:
     now_us = SystemClock().now_us()
     with opened_regions(settings) as connect:
         apis = {source: connect(source) for source in dict.fromkeys(each.source for each in links)}
-        changed = asyncio.run(switch_links(settings, apis, links, paused=paused, now_us=now_us))
+        switched = asyncio.run(switch_links(settings, apis, links, paused=paused, now_us=now_us))
     now, already = ("paused", "paused already") if paused else ("resumed", "was not paused")
-    lines = [(link, now if link in changed else already) for link in links]
+    results = {link: now if link in switched.changed else already for link in links}
+    results |= dict.fromkeys(switched.failed, "not paused" if paused else "not resumed")
+    errors = {link: f"{error}; {remedy(error)}" for link, error in switched.failed.items()}
+    for link, error in errors.items():
+        sys.stderr.write(f"replicator: {_way(link)}: {error}\n")
     if parsed.json:
-        _print(json.dumps([{**asdict(link), "result": result} for link, result in lines], indent=2))
+        documents = [
+            {**asdict(link), "result": result, "error": errors.get(link)}
+            for link, result in results.items()
+        ]
+        _print(json.dumps(documents, indent=2))
     else:
-        for link, result in lines:
-            _print(f"{link.table}, {link.source} → {link.target}: {result}")
-    return DONE
+        for link, result in results.items():
+            _print(f"{_way(link)}: {result}")
+    return NOT_WELL if errors else DONE
+
+
+def _way(link: Link) -> str:
+    return f"{link.table}, {link.source} → {link.target}"
 
 
 def demo(parsed: argparse.Namespace) -> int:

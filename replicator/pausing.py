@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from replicator.control import ControlTable, moment_us, row_key
@@ -108,6 +108,14 @@ def chosen_links(
     return links
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Switched:
+    """What became of links: those that were changed, and those that could not be asked about."""
+
+    changed: Sequence[Link]
+    failed: Mapping[Link, ReplicatorError]
+
+
 async def switch_links(
     settings: Settings,
     apis: Mapping[str, Api],
@@ -115,20 +123,22 @@ async def switch_links(
     *,
     paused: bool,
     now_us: int,
-) -> list[Link]:
-    """Pause or resume links, durably; returns those that this changed.
-
-    Raises: ReplicatorError when a source region cannot be written to; those before it stay so.
-    """
-    changed = []
+) -> Switched:
+    """Pause or resume links, durably, each for itself: one that fails leaves the others alone."""
+    changed: list[Link] = []
+    failed: dict[Link, ReplicatorError] = {}
     for link in links:
         store = ControlPauses(api=apis[link.source], control_table=settings.control_table)
-        news = await (store.pause(link, now_us) if paused else store.resume(link))
+        try:
+            news = await (store.pause(link, now_us) if paused else store.resume(link))
+        except ReplicatorError as error:
+            failed[link] = error
+            continue
         if news:
             changed.append(link)
             fields = {"table": link.table, "region": link.source, "to": link.target}
             log.warning("link.paused" if paused else "link.resumed", extra=fields)
-    return changed
+    return Switched(changed=changed, failed=failed)
 
 
 class Valve:

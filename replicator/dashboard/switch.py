@@ -14,7 +14,7 @@ from typing import Annotated, Protocol
 from pydantic import BaseModel, ConfigDict, Field
 
 from replicator.dashboard.access import Access
-from replicator.errors import ConfigurationError, ReplicatorError
+from replicator.errors import ConfigurationError
 from replicator.pausing import chosen_links, switch_links
 from replicator.ports import Api, Clock
 from replicator.settings import Settings
@@ -71,15 +71,18 @@ class LocalSwitch:
             raise Refused(401, "the token is needed, and this is not it")
         try:
             links = chosen_links(self.settings, order.table, order.source, order.target)
-            changed = await switch_links(
-                self.settings,
-                self.apis,
-                [link for link in links if link.source in self.apis],
-                paused=order.paused,
-                now_us=self.clock.now_us(),
-            )
         except ConfigurationError as error:
             raise Refused(404, str(error).removeprefix("--")) from None
-        except ReplicatorError as error:
-            raise Refused(502, str(error)) from None
-        return len(changed)
+        switched = await switch_links(
+            self.settings,
+            self.apis,
+            [link for link in links if link.source in self.apis],
+            paused=order.paused,
+            now_us=self.clock.now_us(),
+        )
+        if switched.failed:
+            lines = dict.fromkeys(
+                f"{link.source}: {error}" for link, error in switched.failed.items()
+            )
+            raise Refused(502, "; ".join(lines))
+        return len(switched.changed)

@@ -7,14 +7,18 @@ from typing import Any
 
 import pytest
 
+from replicator.dashboard.access import Access
+from replicator.dashboard.switch import LocalSwitch, Order, Refused
 from replicator.errors import ConditionFailed, ConfigurationError, Transient
 from replicator.parts import PipelineLimits
 from replicator.pausing import ControlPauses, Link, chosen_links, switch_links
 from replicator.records import After
 from replicator.settings import RegionSettings, Settings, TableSettings
+from support.clock import VirtualClock
 from support.pipelines import PipelineBench
 from support.scripted_api import ScriptedApi
 
+BEARER = "t0ken-of-sixteen-characters"
 NOW_US = 1_700_000_000_000_000
 LOOK_S = PipelineLimits().pause_look_s
 
@@ -240,7 +244,9 @@ def switched(api: ScriptedApi, *, paused: bool) -> list[Link]:
     configured = settings()
     links = chosen_links(configured, "orders", "us-east-1", None)
     work = switch_links(configured, {"us-east-1": api}, links, paused=paused, now_us=NOW_US)
-    return asyncio.run(work)
+    done = asyncio.run(work)
+    assert not done.failed
+    return list(done.changed)
 
 
 @pytest.mark.parametrize("paused", [True, False])
@@ -248,6 +254,33 @@ def test_what_is_so_already_is_no_change(paused: bool) -> None:
     """Twice paused is paused once, since the first time; resumed twice does no harm."""
     assert switched(ScriptedApi(ConditionFailed(None)), paused=paused) == []
     assert len(switched(ScriptedApi({}), paused=paused)) == 1
+
+
+@pytest.mark.parametrize("paused", [True, False])
+def test_a_region_that_is_down_leaves_the_links_of_the_others(paused: bool) -> None:
+    """Each link is switched for itself, in whatever order, and each failure is told."""
+    configured, down = settings(), Transient("PutItem: no answer")
+    links = chosen_links(configured, "orders", None, None)
+    apis = {"us-east-1": ScriptedApi(down), "eu-west-1": ScriptedApi({})}
+    work = switch_links(configured, apis, links, paused=paused, now_us=NOW_US)
+    done = asyncio.run(work)
+    assert [link.source for link in done.changed] == ["eu-west-1"]
+    assert {link.source: error for link, error in done.failed.items()} == {"us-east-1": down}
+
+
+def test_the_page_is_told_which_region_failed() -> None:
+    """Once for all its links, after those of the others were switched."""
+    down, well = Transient("PutItem: no answer"), ScriptedApi({})
+    switch = LocalSwitch(
+        settings=settings(),
+        apis={"us-east-1": ScriptedApi(down), "eu-west-1": well},
+        access=Access(token=BEARER),
+        clock=VirtualClock(),
+    )
+    order = Order(table="orders", paused=True)
+    with pytest.raises(Refused, match=r"^us-east-1: PutItem: no answer$") as refused:
+        asyncio.run(switch(order, f"Bearer {BEARER}"))
+    assert (refused.value.status, len(well.calls)) == (502, 1)
 
 
 def test_all_pages_of_rows_are_read() -> None:

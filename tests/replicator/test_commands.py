@@ -1,0 +1,66 @@
+"""The commands where a region does not answer: what is left undone is told, the rest is done."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from replicator import commands
+from replicator.cli import main
+from replicator.errors import Transient
+from replicator.ports import Api
+from replicator.settings import Settings
+from support.scripted_api import ScriptedApi
+
+HOME, AWAY = "us-east-1", "eu-west-1"
+DOWN = Transient("PutItem: no answer")
+TEXT = f"""[regions.{HOME}]
+[regions.{AWAY}]
+[tables.orders]
+regions = ["{HOME}", "{AWAY}"]
+"""
+
+Opened = Callable[[dict[str, Api]], None]
+
+
+@pytest.fixture
+def opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Opened:
+    """Put these in the place of the regions of a configuration."""
+    monkeypatch.chdir(tmp_path)
+    Path("replicator.toml").write_text(TEXT)
+
+    def put(apis: dict[str, Api]) -> None:
+        @contextmanager
+        def regions(_: Settings) -> Iterator[Callable[[str], Api]]:
+            yield apis.__getitem__
+
+        monkeypatch.setattr(commands, "opened_regions", regions)
+
+    return put
+
+
+@pytest.mark.parametrize(
+    ("command", "done", "undone"),
+    [("pause", "paused", "not paused"), ("resume", "resumed", "not resumed")],
+)
+def test_each_link_is_told_though_a_region_is_down(
+    opened: Opened, capsys: pytest.CaptureFixture[str], command: str, done: str, undone: str
+) -> None:
+    """As text and as JSON; the failure is a line with a remedy, and the exit status 1."""
+    for flags in ([], ["--json"]):
+        opened({HOME: ScriptedApi(DOWN), AWAY: ScriptedApi({})})
+        assert main([command, "--table", "orders", *flags]) == 1
+        said = capsys.readouterr()
+        error = f"{DOWN}; check endpoint_url, aws_region and the network"
+        complaint = f"replicator: orders, {HOME} → {AWAY}: {error}"
+        assert complaint in said.err.splitlines()
+        if flags:
+            rows = {row["source"]: (row["result"], row["error"]) for row in json.loads(said.out)}
+            assert rows == {HOME: (undone, error), AWAY: (done, None)}
+        else:
+            ways = [f"orders, {HOME} → {AWAY}: {undone}", f"orders, {AWAY} → {HOME}: {done}"]
+            assert said.out.splitlines() == ways
