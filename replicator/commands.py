@@ -334,15 +334,18 @@ def conflicts(parsed: argparse.Namespace) -> int:
         found = gather(settings, wanted, connect=connect, clock=SystemClock())
     for line in found.missing:
         sys.stderr.write(f"replicator: {line}\n")
-    newest = found.conflicts[: parsed.limit]
-    total = None if found.more else len(found.conflicts)
     if parsed.export is not None:
-        export(found.conflicts, parsed.export)
+        if found.answered:
+            export(found.conflicts, parsed.export)
+        else:
+            reason = "not written, since no ledger was read; try again"
+            sys.stderr.write(f"replicator: --export: {parsed.export}: {reason}\n")
     if parsed.json:
-        document = {"total": total, "conflicts": newest, "missing": found.missing}
+        newest = found.conflicts[: parsed.limit]
+        document = {"total": found.total, "conflicts": newest, "missing": found.missing}
         _print(json.dumps(document, indent=2))
     else:
-        show(newest, total, console())
+        show(found, parsed.limit, console())
     return NOT_WELL if found.missing else DONE
 
 

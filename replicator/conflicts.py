@@ -15,7 +15,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -67,11 +67,22 @@ class Wanted:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Found:
     """Conflicts, newest first, whether there are more, and what is missing: a line per region that
-    did not answer, and per ledger with rows that are malformed."""
+    did not answer, and per ledger with rows that are malformed. `answered`: whether any did."""
 
     conflicts: tuple[Mapping[str, Any], ...]
     more: bool
     missing: tuple[str, ...]
+    answered: bool = True
+
+    @property
+    def total(self) -> int | None:
+        """How many there are; None where nobody knows."""
+        return None if self.more or self.missing else len(self.conflicts)
+
+    @property
+    def at_least(self) -> int:
+        """How many there are at least."""
+        return len(self.conflicts) + self.more
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,6 +149,7 @@ async def _gather(
         conflicts=tuple(conflict for _, conflict in conflicts[: wanted.limit]),
         more=wanted.limit is not None and len(conflicts) > wanted.limit,
         missing=tuple(dict.fromkeys(missing)),
+        answered=any(isinstance(answer, Newest) for answer in answers),
     )
 
 
@@ -231,21 +243,26 @@ def export(conflicts: Iterable[Mapping[str, Any]], path: Path) -> int:
     return len(lines)
 
 
-def show(conflicts: Sequence[Mapping[str, Any]], total: int | None, console: Console) -> None:
-    """Conflicts as a table, and how many there are; None: more than these."""
+def show(found: Found, limit: int, console: Console) -> None:
+    """The newest conflicts as a table, and how many there are, as far as that is known."""
+    newest_found = found.conflicts[:limit]
     table = Table(box=None, pad_edge=False, header_style="dim")
     for name in ("decided", "in", "table", "key", "winner", "loser"):
         table.add_column(name)
-    for conflict in conflicts:
+    for conflict in newest_found:
         table.add_row(*(Text(plain(cell)) for cell in _cells(conflict)))
-    if conflicts:
+    if newest_found:
         console.print(table)
-    if total is None:
-        counted = f"the newest {len(conflicts):,} conflicts; there are more"
-    else:
-        shown = f", the newest {len(conflicts):,} shown" if len(conflicts) < total else ""
-        counted = f"{total:,} {'conflict' if total == 1 else 'conflicts'}{shown}"
-    console.print(Text(counted, "bold"))
+    console.print(Text(_counted(found, len(newest_found)), "bold"))
+
+
+def _counted(found: Found, shown: int) -> str:
+    if found.more and not found.missing:
+        return f"the newest {shown:,} conflicts; there are more"
+    known = found.at_least
+    number = f"at least {known:,}" if found.missing else f"{known:,}"
+    newest_shown = f", the newest {shown:,} shown" if shown < known else ""
+    return f"{number} {'conflict' if known == 1 else 'conflicts'}{newest_shown}"
 
 
 def _cells(conflict: Mapping[str, Any]) -> Iterator[str]:

@@ -143,7 +143,7 @@ def list_parked(desk: Desk, *, as_json: bool) -> int:
     else:
         for note in notes:
             _print(_line(note))
-        _print(f"{len(notes):,} parked")
+        _print(f"{'at least ' if desk.unreached else ''}{len(notes):,} parked")
     return desk.complain()
 
 

@@ -15,7 +15,7 @@ from rich.console import Console
 
 from conflict.version import Kind, Version
 from replicator.configuration import settings_of
-from replicator.conflicts import PAGE_ROWS, Wanted, export, gather, newest, show
+from replicator.conflicts import PAGE_ROWS, Found, Wanted, export, gather, newest, show
 from replicator.control import ControlTable, create_control_table_request
 from replicator.dynamodb import Boto3Api
 from replicator.errors import ConfigurationError, Transient
@@ -179,15 +179,27 @@ def test_a_malformed_row_hides_no_other(odd: str, caplog: pytest.LogCaptureFixtu
 def test_what_is_listed_says_whether_there_are_more(capsys: pytest.CaptureFixture[str]) -> None:
     """How many there are is not counted for it."""
     read = asyncio.run(newest(ledger_of(3), "control", "orders", Wanted(limit=2)))
-    shown = [found for _, found in read.conflicts]
-    for conflicts, total in ((shown[:2], None), (shown, 3), (shown[:1], 3), (shown[:1], 1)):
-        show(conflicts, total, Console(width=200))
+    three = tuple(found for _, found in read.conflicts)
+    for conflicts, more, missing, limit in (
+        (three[:2], True, (), 2),
+        (three, False, (), 3),
+        (three, False, (), 1),
+        (three[:1], False, (), 1),
+        ((), False, ("eu",), 3),
+        (three[:1], False, ("eu",), 3),
+        (three[:2], True, ("eu",), 2),
+    ):
+        found = Found(conflicts=conflicts, more=more, missing=missing)
+        show(found, limit, Console(width=200))
     lines = [line for line in capsys.readouterr().out.splitlines() if "conflict" in line]
     assert lines == [
         "the newest 2 conflicts; there are more",
         "3 conflicts",
         "3 conflicts, the newest 1 shown",
         "1 conflict",
+        "at least 0 conflicts",
+        "at least 1 conflict",
+        "at least 3 conflicts, the newest 2 shown",
     ]
 
 
@@ -201,6 +213,7 @@ def test_a_region_that_does_not_answer_is_named(regions: dict[str, Any]) -> None
 
     found = gather(regions["settings"], Wanted(), connect=connect, clock=VirtualClock())
     assert found.missing == ("eu-west-1: its ledger is missing here: no answer",)
+    assert (found.total, found.answered) == (None, True)
 
 
 def test_a_malformed_row_is_missing_from_the_list(regions: dict[str, Any]) -> None:
