@@ -3,8 +3,8 @@
 Parked changes lie in the control table of their source region. A list holds no item data: a key is
 named by its digest, as its row is. What an item held is shown only when it is asked for.
 
-A region that does not answer is told, and what the others hold is dealt with all the same; the
-exit status is then 1.
+A region that does not answer is told, and what the others hold is dealt with all the same; so it
+is with one change that cannot be read, or not be brought to its target. The exit status is then 1.
 """
 
 from __future__ import annotations
@@ -44,6 +44,9 @@ TEXTS: Mapping[End, str] = {
     End.UNREADABLE: "its record cannot be made again; stays: run `replicator verify --repair` for "
     "its table, then drop it",
 }
+
+FAILED = "failed"
+"""How a replay ended that an error cut short."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -149,8 +152,7 @@ def list_parked(desk: Desk, *, as_json: bool) -> int:
 
 def show_parked(desk: Desk, *, image: bool, as_json: bool) -> int:
     """Say all of what is meant; with `image` its key and what it holds as well."""
-    found = asyncio.run(_show(desk))
-    documents = [parked_document(parked, image=image) for parked in found]
+    documents = asyncio.run(_show(desk, image=image))
     if as_json:
         _print(json.dumps(documents, indent=2))
     for document in () if as_json else documents:
@@ -158,13 +160,21 @@ def show_parked(desk: Desk, *, image: bool, as_json: bool) -> int:
             text = value if isinstance(value, str) else json.dumps(value)
             _print(plain(f"{name:12} {text}"))
         _print("")
-    return desk.complain()
+    unread = any("error" in document for document in documents)
+    return desk.complain() or (NOT_WELL if unread else DONE)
 
 
-async def _show(desk: Desk) -> list[Parked]:
-    notes = _some(await desk.notes(), desk)
-    found = [await desk.quarantine(note.source).get(note) for note in notes]
-    return [parked for parked in found if parked is not None]
+async def _show(desk: Desk, *, image: bool) -> list[dict[str, Any]]:
+    documents = []
+    for note in _some(await desk.notes(), desk):
+        try:
+            parked = await desk.quarantine(note.source).get(note)
+        except ReplicatorError as error:
+            documents.append({**note_document(note), "error": str(error)})
+            continue
+        if parked is not None:
+            documents.append(parked_document(parked, image=image))
+    return documents
 
 
 def replay_parked(desk: Desk, *, as_json: bool) -> int:
@@ -181,23 +191,36 @@ async def _replay(desk: Desk, tell: Callable[[str], None] | None) -> list[dict[s
     replays: dict[tuple[str, str], Replay] = {}
     documents = []
     for note in _some(await desk.notes(), desk):
-        quarantine = desk.quarantine(note.source)
-        parked = await quarantine.get(note)
-        if parked is None:
+        try:
+            fields = await _replay_one(desk, note, replays, clock)
+        except ReplicatorError as error:
+            text = f"not made again: {error}; stays"
+            fields = {"end": FAILED, "dealt_with": False, "text": text, "error": str(error)}
+        if fields is None:
             continue  # somebody else has dealt with it
-        place = (note.table, note.source)
-        if place not in replays:
-            replays[place] = await _replay_of(desk, *place, clock)
-        replayed = await replays[place].run(parked, clock.now_us())
-        dealt_with = replayed.end.is_dealt_with and await quarantine.remove(parked)
-        text = f"{TEXTS[replayed.end]}{f': {replayed.reason}' if replayed.reason else ''}"
-        if replayed.end.is_dealt_with and not dealt_with:
-            text = "a newer change of this key was parked meanwhile; that one stays"
         if tell:
-            tell(f"{_line(note)}: {text}")
-        fields = {"end": replayed.end.value, "dealt_with": dealt_with, "text": text}
+            tell(plain(f"{_line(note)}: {fields['text']}"))
         documents.append({**note_document(note), **fields})
     return documents
+
+
+async def _replay_one(
+    desk: Desk, note: ParkedNote, replays: dict[tuple[str, str], Replay], clock: Clock
+) -> dict[str, Any] | None:
+    """What became of one change, None where it is parked no more. `replays`: those made so far."""
+    quarantine = desk.quarantine(note.source)
+    parked = await quarantine.get(note)
+    if parked is None:
+        return None
+    place = (note.table, note.source)
+    if place not in replays:
+        replays[place] = await _replay_of(desk, *place, clock)
+    replayed = await replays[place].run(parked, clock.now_us())
+    dealt_with = replayed.end.is_dealt_with and await quarantine.remove(parked)
+    text = f"{TEXTS[replayed.end]}{f': {replayed.reason}' if replayed.reason else ''}"
+    if replayed.end.is_dealt_with and not dealt_with:
+        text = "a newer change of this key was parked meanwhile; that one stays"
+    return {"end": replayed.end.value, "dealt_with": dealt_with, "text": text, "error": None}
 
 
 async def _replay_of(desk: Desk, table: str, source: str, clock: Clock) -> Replay:
