@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import socket
 from collections.abc import Iterator
@@ -32,16 +33,28 @@ def listen(host: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         listener = socket.create_server((host, port), family=family)
-    except OSError as error:
-        remedy = "end the process that listens there, or choose another with --port"
-        number = error.errno or 0
-        reason = os.strerror(number) if number > 0 else "there is no such address"
-        raise ConfigurationError(
-            f"http: cannot listen on {host}:{port}: {reason}; {remedy}"
-        ) from None
+    except (OSError, UnicodeError) as error:
+        raise ConfigurationError(_unheard(host, port, error)) from None
     if hasattr(socket, "TCP_USER_TIMEOUT"):
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNREAD_S_MAX * 1000)
     return listener
+
+
+def _unheard(host: str, port: int, error: OSError | UnicodeError) -> str:
+    """Why an address cannot be had, and what to do about it."""
+    where = f"cannot listen on {host}:{port}"
+    number = 0 if isinstance(error, UnicodeError) else error.errno or 0
+    if number <= 0:  # those of getaddrinfo are negative
+        return f"http.host: {where}: there is no such address; correct http.host"
+    reason = os.strerror(number)
+    match number:
+        case errno.EADDRINUSE:
+            remedy = "end the process that listens there, or choose another with --port"
+        case errno.EACCES:
+            remedy = "take a port above 1023 with --port"
+        case _:
+            return f"http.host: {where}: {reason}; correct http.host"
+    return f"http: {where}: {reason}; {remedy}"
 
 
 async def serve(app: FastAPI, host: str, port: int, stop: asyncio.Event) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import os
 import re
 import signal
 import socket
@@ -252,3 +254,31 @@ def test_a_taken_port_is_the_users_to_mend() -> None:
         port = taken.getsockname()[1]
         with pytest.raises(ConfigurationError, match=f"127.0.0.1:{port}.*--port"):
             asyncio.run(serve(create_app(lambda: STATUS), "127.0.0.1", port, asyncio.Event()))
+
+
+@pytest.mark.parametrize(
+    ("host", "reason"),
+    [
+        ("192.0.2.1:80", "there is no such address"),
+        ("no-such-host.invalid", "there is no such address"),
+        (f"{'a' * 64}.invalid", "there is no such address"),
+        ("192.0.2.1", os.strerror(errno.EADDRNOTAVAIL)),
+    ],
+)
+def test_a_host_that_is_not_this_machine_is_to_be_corrected(host: str, reason: str) -> None:
+    """No process listens there that could be ended."""
+    with pytest.raises(ConfigurationError) as refused:
+        listen(host, 8080)
+    line = f"http.host: cannot listen on {host}:8080: {reason}; correct http.host"
+    assert str(refused.value) == line
+
+
+def test_a_port_that_only_root_may_have_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With which ports are for everybody."""
+
+    def refuse(*_: object, **__: object) -> socket.socket:
+        raise PermissionError(errno.EACCES, "denied")
+
+    monkeypatch.setattr(socket, "create_server", refuse)
+    with pytest.raises(ConfigurationError, match=r"take a port above 1023 with --port$"):
+        listen("127.0.0.1", 80)
