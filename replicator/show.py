@@ -25,7 +25,6 @@ UNKNOWN = "unknown"
 STALLED = "stalled"
 STATE_STYLES: Mapping[str, str] = {
     "ok": "green",
-    "running": "green",
     "starting": "yellow",
     "lagging": "yellow",
     "unknown": "magenta",
@@ -209,9 +208,11 @@ def _link_row(
 
 
 def _state(pipeline: Mapping[str, Any], link: Mapping[str, Any]) -> str:
+    """That of the link, unless all is well with it but its pipeline does not run."""
     if pipeline.get("stalled") and link["state"] != "paused":
         return STALLED
-    return str(pipeline["state"] if link["state"] == "ok" else link["state"])
+    moves = link["state"] != "ok" or pipeline["state"] == "running"
+    return str(link["state"] if moves else pipeline["state"])
 
 
 def _count(value: int | None) -> str:

@@ -302,7 +302,7 @@ def test_status_shows_each_link(run: Run, serving: Callable[[dict[str, Any]], st
     status, out, err = run("status", "--url", serving(_status("ok")))
     assert (status, err) == (0, [])
     (row,) = [line for line in out.splitlines() if "us-east-1 → eu-west-1" in line]
-    assert row.split()[4:8] == ["running", "3", "unknown", "unknown"]
+    assert row.split()[4:8] == ["ok", "3", "unknown", "unknown"]
     assert row.split()[8:] == ["12.5", "ms", "unknown", *["1,234"] * 4]
     assert "if us-east-1 vanished now: unknown, at least 3 changes" in out
     assert "conflicts decided: 58" in out

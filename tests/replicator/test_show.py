@@ -41,7 +41,7 @@ def printed(stats: PipelineStats, **more: Any) -> list[str]:
 
 
 def test_a_pipeline_that_stands_still_is_called_stalled() -> None:
-    """Its row does not say `running`, and that nothing waits is not claimed."""
+    """Its row does not say `ok`, and that nothing waits is not claimed."""
     reason = "positions have not been looked after for 120 s"
     lines = printed(troubled(stalled=reason))
     assert lines[0].startswith("failed")
@@ -49,6 +49,23 @@ def test_a_pipeline_that_stands_still_is_called_stalled() -> None:
     assert row[4:7] == ["stalled", "0", "unknown"]
     advice = "restart the process, it goes on from its checkpoint"
     assert f"▲ orders, us: stands still: {reason}; {advice}" in lines
+
+
+@pytest.mark.parametrize(
+    ("state", "word"),
+    [
+        (PipelineState.RUNNING, "ok"),
+        (PipelineState.RETRYING, "retrying"),
+        (PipelineState.STARTING, "starting"),
+    ],
+)
+def test_a_link_is_called_what_the_json_calls_it(state: PipelineState, word: str) -> None:
+    """And by its pipeline's state only where nothing else says that it does not run."""
+    stats = troubled(state=state)
+    (link,) = stats.snapshot(NOW_US)["links"]
+    assert link["state"] == "ok"
+    (row,) = [line.split() for line in printed(stats) if "us → eu" in line]
+    assert row[4] == word
 
 
 @pytest.mark.parametrize(
