@@ -30,6 +30,9 @@ BURST_S = 1.0
 CUT_EVERY_S = 1.0
 """Calls that were under way together are throttled together: that is one sign and not many."""
 
+WINDOW_S = 1.0
+"""What has just gone through is counted over two of these: the present one, and the one before."""
+
 CUT = 0.5
 GROWTH = 0.1
 RATE_MIN = 1.0
@@ -43,10 +46,10 @@ class Pace:
     def __init__(self, rate: float | None, *, clock: Clock, sleep: Sleep) -> None:
         self._configured, self._clock, self._sleep = rate, clock, sleep
         self._limit = rate
-        self._paid_until_s = self._second_s = clock.monotonic_s()
+        self._paid_until_s = self._grown_s = clock.monotonic_s()
         self._cut_s: float | None = None
         self._step = 0.0
-        self._units = 0.0
+        self._begin_window(self._paid_until_s)
 
     @property
     def is_counted(self) -> bool:
@@ -71,6 +74,12 @@ class Pace:
 
     def passed(self, units: float) -> None:
         """So many units were taken by the table."""
+        now_s = self._clock.monotonic_s()
+        past_s = now_s - self._window_s
+        if past_s >= 2 * WINDOW_S:
+            self._begin_window(now_s)
+        elif past_s >= WINDOW_S:
+            self._begin_window(self._window_s + WINDOW_S, before=self._units, before_s=WINDOW_S)
         self._units += units
 
     def throttled(self) -> None:
@@ -78,29 +87,38 @@ class Pace:
         now_s = self._clock.monotonic_s()
         if self._cut_s is not None and now_s - self._cut_s < CUT_EVERY_S:
             return
-        passing = self._units / max(now_s - self._second_s, CUT_EVERY_S)
+        passing = self._passing(now_s)
         standing = passing if self._limit is None else min(self._limit, max(passing, RATE_MIN))
         self._limit = max(RATE_MIN, CUT * standing)
         self._step = max(RATE_MIN, GROWTH * standing)
-        self._cut_s = self._second_s = now_s
+        self._cut_s = self._grown_s = now_s
         self._paid_until_s = min(self._paid_until_s, now_s)
-        self._units = 0.0
+        self._begin_window(now_s)
 
     def _grow(self) -> None:
         """A little more for every second that passed without a throttle."""
         if self._cut_s is None or self._limit is None:
             return
         now_s = self._clock.monotonic_s()
-        seconds = now_s - self._second_s
+        seconds = now_s - self._grown_s
         if seconds < 1.0:
             return
+        self._grown_s = now_s
         self._limit += self._step * int(seconds)
-        passing = self._units / seconds
         if self._configured is not None:
             self._limit = min(self._limit, self._configured)
-        elif self._limit > FREE * max(passing, RATE_MIN):
+        elif self._limit > FREE * max(self._passing(now_s), RATE_MIN):
             self._limit = self._cut_s = None
-        self._second_s, self._units = now_s, 0.0
+
+    def _begin_window(self, start_s: float, *, before: float = 0.0, before_s: float = 0.0) -> None:
+        """Count anew. `before`: the units of the window before; after a pause there is none."""
+        self._window_s, self._units = start_s, 0.0
+        self._before, self._before_s = before, before_s
+
+    def _passing(self, now_s: float) -> float:
+        """Units per second that have just gone through; less than a second counts as one."""
+        past_s = self._before_s + now_s - self._window_s
+        return (self._before + self._units) / max(past_s, WINDOW_S)
 
 
 @dataclass(frozen=True, slots=True)

@@ -126,6 +126,60 @@ def test_a_table_that_takes_more_again_gets_more() -> None:
     assert pace.limit is None
 
 
+async def passing(pace: Pace, clock: VirtualClock, per_s: int, seconds: float) -> None:
+    """So many units a second go through, for so long."""
+    for _ in range(round(per_s * seconds)):
+        pace.passed(1)
+        await clock.sleep(1 / per_s)
+
+
+@pytest.mark.parametrize("rate", [None, 400.0, 10_000.0])
+@pytest.mark.parametrize("quiet_s", [0.0, 3_600.0])
+def test_a_throttle_halves_what_has_just_gone_through(rate: float | None, quiet_s: float) -> None:
+    """However quiet it was before: a pace that follows an hour's average never gets up again."""
+    clock = VirtualClock()
+    pace = Pace(rate, clock=clock, sleep=clock.sleep)
+
+    async def main() -> None:
+        await clock.sleep(quiet_s)
+        await passing(pace, clock, per_s=500, seconds=2.0)
+        pace.throttled()
+
+    clock.run(main(), limit_s=4_000.0)
+    assert pace.limit == pytest.approx(200.0 if rate == 400.0 else 250.0, rel=0.02)
+
+
+@pytest.mark.parametrize("quiet_s", [0.0, 3_600.0])
+def test_a_throttle_within_the_first_second_halves_what_went_through_in_it(quiet_s: float) -> None:
+    """Less than a second counts as one: what a moment let pass is no pace yet."""
+    clock = VirtualClock()
+    pace = Pace(None, clock=clock, sleep=clock.sleep)
+
+    async def main() -> None:
+        await clock.sleep(quiet_s)
+        await passing(pace, clock, per_s=500, seconds=0.4)
+        pace.throttled()
+
+    clock.run(main(), limit_s=4_000.0)
+    assert pace.limit == pytest.approx(100.0)
+
+
+def test_a_throttle_right_after_a_second_has_ended_knows_what_went_through_in_it() -> None:
+    """The count of a second does not begin at nothing: the one before it is counted, too."""
+    clock = VirtualClock()
+    pace = Pace(None, clock=clock, sleep=clock.sleep)
+
+    async def main() -> None:
+        await passing(pace, clock, per_s=500, seconds=1.0)
+        pace.throttled()
+        await passing(pace, clock, per_s=250, seconds=1.1)
+        await pace.take(1)
+        pace.throttled()
+
+    clock.run(main())
+    assert pace.limit == pytest.approx(125.0, rel=0.05)
+
+
 def test_tables_do_not_share_a_pace_and_pipelines_do() -> None:
     """What one table throttles costs no other; what two pipelines write to one adds up."""
     clock = VirtualClock()
