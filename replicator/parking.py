@@ -26,7 +26,7 @@ Place: TypeAlias = tuple[str, str]
 
 
 class Parking:
-    """The parked changes of one pipeline."""
+    """The parked changes of one pipeline; all of its sessions share it."""
 
     def __init__(self, parts: PipelineParts) -> None:
         self._parts, self._stats = parts, parts.stats

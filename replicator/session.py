@@ -53,8 +53,14 @@ CREATED = attrgetter("created_us")
 class Session:
     """One run of a pipeline, from the stored positions on."""
 
-    def __init__(self, parts: PipelineParts, behind: Bulkhead | None = None) -> None:
-        """`behind`: this session catches up links of another, whose bulkhead that is."""
+    def __init__(
+        self,
+        parts: PipelineParts,
+        behind: Bulkhead | None = None,
+        parking: Parking | None = None,
+    ) -> None:
+        """`behind`: this session catches up links of another, whose bulkhead that is, and whose
+        `parking` it shares: what either parks, the other may take out."""
         self._parts, self._behind = parts, behind
         self.targets = parts.stats.targets
         self._stats, self._stores, self._limits = parts.stats, parts.stores, parts.limits
@@ -73,9 +79,13 @@ class Session:
         """Settling takes calls, whatever the record tells."""
         self._held: dict[str, list[Task]] = {}
         self._moved = asyncio.Event()
-        self._parking = Parking(parts)
+        self._parking = parking or Parking(parts)
         self._bulkhead = Bulkhead(
-            parts, self._flow, drop=self._drop, latest_us=self._read_until, session=Session
+            parts,
+            self._flow,
+            drop=self._drop,
+            latest_us=self._read_until,
+            session=partial(Session, parking=self._parking),
         )
         self._keeper: Keeper | None = None
         self.made_progress = False
@@ -95,11 +105,12 @@ class Session:
         async with self._group:
             keeping = self._group.create_task(keeper.keep(reader))
             aside = [
-                self._group.create_task(self._parking.watch()),
                 self._group.create_task(self._bulkhead.run()),
                 self._group.create_task(keeper.watch_rivals()),
                 self._group.create_task(self._watch_paused()),
             ]
+            if self._behind is None:
+                aside.append(self._group.create_task(self._parking.watch()))
             reading = self._group.create_task(reader.run(stop))
             await first_of(asyncio.wait({reading}), stop.wait())
             await self._drain(reading)
@@ -115,8 +126,9 @@ class Session:
         arn, source = await self._writer.patiently(self._stats.source, find)
         keeper = self._keeper = Keeper(self._parts, self._flow, arn, lambda: self._bulkhead.behind)
         positions = await keeper.load()
-        await self._parking.count()
-        if self._behind is not None:
+        if self._behind is None:
+            await self._parking.count()
+        else:
             self._flow.resume_all()
         return keeper, self._reader(source, keeper, positions)
 

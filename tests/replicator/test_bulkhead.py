@@ -8,8 +8,8 @@ from random import Random
 
 import pytest
 
-from conflict.operations import Key, KeyState
-from replicator.errors import Fatal, Malformed, Throttled, Transient
+from conflict.operations import Key, KeyState, Outcome, Put
+from replicator.errors import Fatal, Malformed, Poison, Throttled, Transient
 from replicator.parts import PipelineLimits
 from replicator.pipeline import Pipeline
 from replicator.reader import ReaderLimits
@@ -326,6 +326,57 @@ def test_another_that_answers_while_one_is_caught_up_misses_nothing(mode: Mode) 
         await bench.until(lambda: len(bench.contents("eu")) > 150)
         bench.cut("ap", None)
         await bench.caught_up()
+
+    play(bench, script)
+
+
+async def parked_while_caught_up(bench: Bench) -> None:
+    """One change that the target refuses is among what it missed, and is parked."""
+    put = bench.ports["eu"].put
+
+    async def picky(operation: Put) -> Outcome:
+        if operation.item.image["content"] == {"S": "refused"}:
+            raise Poison("too large")
+        return await put(operation)
+
+    bench.cut("eu")
+    await bench.written_slowly(100)
+    bench.ports["eu"].put = picky  # type: ignore[method-assign]
+    bench.write("bad", "refused")
+    await bench.written_slowly(50, start=100)
+    bench.cut("eu", None)
+    await bench.until(lambda: bench.position == After(bench.stream.sequences("a")[-1]))
+    await bench.clock.sleep(10.0)  # the session that caught it up has ended
+    assert [parked.key.id for parked in bench.stores.parked] == ["bad"]
+    assert bench.stats.links["eu"].quarantined == 1
+
+
+@MODES
+def test_what_was_parked_while_catching_up_is_beaten_by_a_later_change(mode: Mode) -> None:
+    """Whoever parked it: once a newer one of the key has arrived, it is taken out."""
+    bench = Bench(mode, targets=("eu", "ap"))
+
+    async def script() -> None:
+        await parked_while_caught_up(bench)
+        bench.put("bad", "fine")
+        await bench.until(lambda: not bench.stores.parked)
+        assert bench.contents("eu")["bad"] == "fine"
+        assert bench.stats.links["eu"].quarantined == 0
+
+    play(bench, script)
+
+
+def test_what_was_parked_while_catching_up_is_counted_until_a_person_drops_it() -> None:
+    """The count follows the quarantine, and does not wait for the process to begin anew."""
+    bench = Bench(targets=("eu", "ap"))
+
+    async def script() -> None:
+        await parked_while_caught_up(bench)
+        await bench.clock.sleep(2 * LIMITS.recount_interval_s)
+        assert bench.stats.links["eu"].quarantined == 1
+        bench.stores.parked.clear()
+        await bench.clock.sleep(2 * LIMITS.recount_interval_s)
+        assert bench.stats.links["eu"].quarantined == 0
 
     play(bench, script)
 
