@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import gc
+
 from conflict.operations import Item, Key
 from conflict.version import Kind, Version
 from replicator.errors import Fatal, Poison, Transient
 from replicator.parts import PipelineLimits
-from replicator.records import After, EventName, Mode, Record
+from replicator.records import After, EventName, Mode, Parked, Record
 from support.pipelines import PipelineBench, image, parked
 from support.scripted_stream import Call, ScriptedStream
 
@@ -51,6 +53,30 @@ def test_a_change_that_a_target_refuses_is_parked_with_its_image() -> None:
     assert parked.version.kind is Kind.SETTLED
     assert bench.contents("ap") == {"1": "x", "2": "y"}
     assert [link["quarantined"] for link in bench.snapshot()["links"]] == [1, 0]
+
+
+def test_what_is_parked_leaves_no_image_in_memory() -> None:
+    """The quarantine has it: no bound on what is read ahead would count it."""
+    bench = PipelineBench()
+    bench.ports["eu"].fail_always("put", Poison("too large"))
+
+    async def park(parked: Parked) -> None:
+        del parked
+
+    def held() -> list[Parked]:
+        every = (each for each in gc.get_objects() if isinstance(each, Parked))
+        return [parked for parked in every if parked.key.id.startswith("held-")]
+
+    bench.stores.park = park  # type: ignore[method-assign]
+
+    async def script() -> None:
+        for number in range(20):
+            bench.write(f"held-{number}", "x")
+        await bench.until(lambda: bench.link["quarantined"] == 20)
+        await bench.clock.sleep(5.0)
+        assert not held()
+
+    bench.run(script)
 
 
 def test_a_change_that_home_refuses_is_parked() -> None:
