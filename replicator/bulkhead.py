@@ -65,9 +65,10 @@ not stand behind all of it at the target."""
 class Behind:
     """A link that has not got all that the others have.
 
-    `oldest_us`: when the oldest change that it missed was made. `answers`: its target has taken
-    something since. `joined_s`: since when it takes part again; `end`: how far it is to catch up;
-    `done`: it is there.
+    `oldest_us`: when the oldest change that it missed was made; `missed`: how many records at
+    least it missed and nobody has read again for it. `answers`: its target has taken something
+    since. `joined_s`: since when it takes part again; `end`: how far it is to catch up; `done`: it
+    is there.
     """
 
     oldest_us: int
@@ -171,19 +172,20 @@ class Bulkhead:
 
     def _detach(self, target: str) -> None:
         parts = self._parts
-        pending, oldest_us = self._flow.pending(target)
+        missed, (_, oldest_us) = self._flow.owed[target], self._flow.pending(target)
         known = self._behind.get(target)
         if known is not None and known.joined_s is not None:
             if parts.clock.monotonic_s() - known.joined_s < TRIAL_S:
                 self._too_slow.add(target)
             oldest_us = known.oldest_us
+            missed += known.missed
         since_us = parts.clock.now_us() if oldest_us is None else oldest_us
-        self._behind[target] = Behind(since_us, pending)
+        self._behind[target] = Behind(since_us, missed)
         self._flow.detach(target)
         if self._catching is not None:
             self._catching.keep_held()
         task = self._drop(target)
-        log.warning("link.detached", extra=self._fields(target, missed=pending))
+        log.warning("link.detached", extra=self._fields(target, missed=missed))
         probe = asyncio.create_task(self._probe(target, self._behind[target], task))
         self._probes.add(probe)
         probe.add_done_callback(self._probes.discard)
@@ -208,6 +210,12 @@ class Bulkhead:
         behind.joined_s = self._parts.clock.monotonic_s()
         self._flow.attach(target)
         log.info("link.joined", extra=self._fields(target))
+
+    def settled(self, records: int) -> None:
+        """So many records were settled at home: who is detached has missed them."""
+        for behind in self._behind.values():
+            if behind.joined_s is None:
+                behind.missed += records
 
     # --- catching up --------------------------------------------------------------------------
 
@@ -251,6 +259,8 @@ class Bulkhead:
             finally:
                 running.cancel()
                 await asyncio.wait({running})
+                for target in targets:
+                    self._behind[target].missed += catching.owed(target)
                 self._catching = None
             self._finish(targets)
             if self._answering() == targets:
@@ -332,6 +342,15 @@ class Bulkhead:
         while not covers(self._flow.positions().get(shard), After(sequence)):
             await self._parts.sleep(GATE_S)
 
+    def read_again(self, targets: tuple[str, ...], records: int) -> None:
+        """So many records were settled once more, for these targets: they are on their way.
+
+        Some of them a target had before it was detached, so it lacks no less than what is told.
+        """
+        for target in targets:
+            behind = self._behind[target]
+            behind.missed = max(0, behind.missed - records)
+
     # --- parts and figures --------------------------------------------------------------------
 
     def _stats_of(self, targets: tuple[str, ...]) -> PipelineStats:
@@ -372,7 +391,7 @@ class Bulkhead:
             missed, reached_us = behind.missed, behind.oldest_us
             catching = self._catching
             if catching is not None and target in catching.targets:
-                missed = catching.pending(target)
+                missed += catching.owed(target)
                 reached_us = max(reached_us, catching.reached_us(target) or reached_us)
             known = [at for at in (oldest_us, reached_us) if at is not None]
             found[target] = (count + missed, min(known))

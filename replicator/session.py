@@ -267,6 +267,10 @@ class Session:
         if settlement.conflict:
             shipment, rival = settlement.shipment, settlement.rival
             self._decided(task.region, shipment, rival, won=settlement.won)
+        if self._behind is not None:
+            self._behind.read_again(self.targets, len(task.entry.tokens))
+        elif settlement.shipment is not None:
+            self._bulkhead.settled(len(task.entry.tokens))
         return self._flow.settled(task, settlement)
 
     def _delivered(self, task: DeliverTask, delivery: Delivery) -> list[Task]:
@@ -334,9 +338,9 @@ class Session:
         """A link that this session does not catch up may still need held writes."""
         self._flow.keep_held(True)
 
-    def pending(self, target: str) -> int:
-        """How many changes are on their way to a target."""
-        return self._flow.pending(target)[0]
+    def owed(self, target: str) -> int:
+        """How many records are on their way to a target."""
+        return self._flow.owed[target]
 
     def reached_us(self, target: str) -> int | None:
         """Up to which time a target has everything, as far as is known."""

@@ -9,6 +9,7 @@ from random import Random
 import pytest
 
 from conflict.operations import Key, KeyState, Outcome, Put
+from replicator.bulkhead import SHARE
 from replicator.errors import Fatal, Malformed, Poison, Throttled, Transient
 from replicator.parts import PipelineLimits
 from replicator.pipeline import Pipeline
@@ -19,6 +20,8 @@ from support.pipelines import PipelineBench
 MODES = pytest.mark.parametrize("mode", Mode)
 LIMITS = PipelineLimits(unsettled_records_max=40, detach_after_s=2.0, drain_s=2.0)
 DOWN = Transient("down")
+IN_FLIGHT = LIMITS.unsettled_records_max // SHARE
+"""How many records the session that catches a link up has in memory."""
 CALLS = ("put", "get", "read", "raise_tombstone", "stamp", "delete")
 
 
@@ -128,6 +131,60 @@ def test_a_target_that_is_down_delays_only_its_own_link(mode: Mode) -> None:
         await bench.caught_up()
         links = {link["target"]: link for link in bench.snapshot()["links"]}
         assert links["eu"]["pending"] == 0
+
+    play(bench, script)
+
+
+def lacking(bench: Bench, target: str) -> tuple[int, int]:
+    """How many changes a target lacks, as the figures tell it and as it is."""
+    (link,) = (link for link in bench.snapshot()["links"] if link["target"] == target)
+    assert link["exposure"]["records"] == link["pending"]
+    return link["pending"], len(bench.contents("us")) - len(bench.contents(target))
+
+
+@MODES
+def test_what_a_detached_target_lacks_is_counted(mode: Mode) -> None:
+    """All of it, and not what was under way when it was detached; less as it is caught up."""
+    bench = Bench(mode, targets=("eu", "ap"))
+
+    async def script() -> None:
+        bench.cut("eu")
+        await bench.written_slowly(500)
+        await bench.until(lambda: len(bench.contents("ap")) == 500)
+        assert lacking(bench, "eu") == (500, 500)
+        bench.ports["eu"].call_s = 0.2
+        bench.cut("eu", None)
+        told = true = 500
+        while true:
+            told, true = lacking(bench, "eu")
+            assert told == pytest.approx(true, abs=IN_FLIGHT)
+            await bench.clock.sleep(1.0)
+        await bench.caught_up()
+        assert lacking(bench, "eu") == (0, 0)
+
+    play(bench, script)
+
+
+@MODES
+def test_what_a_target_lacks_that_breaks_again_while_it_catches_up_is_counted(mode: Mode) -> None:
+    """What it had not been brought by then, and what has come since."""
+    bench = Bench(mode, targets=("eu", "ap"))
+
+    async def script() -> None:
+        bench.cut("eu")
+        await bench.written_slowly(400)
+        bench.ports["eu"].call_s = 0.2
+        bench.cut("eu", None)
+        await bench.until(lambda: len(bench.contents("eu")) > 100)
+        bench.cut("eu")
+        await bench.written_slowly(200, start=400)
+        await bench.until(lambda: len(bench.contents("ap")) == 600)
+        told, true = lacking(bench, "eu")
+        assert true > 400
+        assert told == pytest.approx(true, abs=IN_FLIGHT)
+        bench.cut("eu", None)
+        await bench.caught_up()
+        assert lacking(bench, "eu") == (0, 0)
 
     play(bench, script)
 
