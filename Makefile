@@ -47,7 +47,7 @@ demo: $(VENV)/.demo
 	@$(VENV)/bin/replicator demo $(ARGS)
 
 test: $(VENV)/.test $(ENGINES)/.$(DYNAMODB_LOCAL)
-	@$(PY) -m pytest -n 5 --dist loadgroup $(ARGS)
+	@$(PY) -m pytest -n 4 --dist loadgroup $(ARGS)
 
 lint: $(VENV)/.test
 	@$(PY) -m ruff check conflict infra replicator tests
