@@ -27,7 +27,6 @@ NOT_WELL = 1
 INTERRUPTED = 130
 """128 and the number of SIGINT, as shells have it."""
 
-
 BROKEN_PIPE = 141
 """128 and the number of SIGPIPE: who was to read has gone, which is no error of ours."""
 

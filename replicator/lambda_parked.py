@@ -41,7 +41,7 @@ class KnownParked:
         await self._quarantine.park(parked)
         known = self._known.get(_place(parked))
         if known is None or known.version.order < parked.version.order:
-            self._known[_place(parked)] = _note(parked)
+            self._known[_place(parked)] = parked.note()
 
     async def notes(self, table: str) -> list[ParkedNote]:
         """What is known to be parked."""
@@ -58,16 +58,3 @@ class KnownParked:
 
 def _place(note: ParkedNote) -> tuple[str, str, str]:
     return note.source, note.target, note.key.id
-
-
-def _note(parked: Parked) -> ParkedNote:
-    """Without what it holds: that of many would fill the memory."""
-    return ParkedNote(
-        table=parked.table,
-        source=parked.source,
-        target=parked.target,
-        key=parked.key,
-        version=parked.version,
-        reason=parked.reason,
-        parked_us=parked.parked_us,
-    )

@@ -137,7 +137,7 @@ class Parking:
         place = (target, key.id)
         waiting = self._waiting.get(place)
         if waiting is None or waiting.version.order < version.order:
-            self._waiting[place] = _note(parked)
+            self._waiting[place] = parked.note()
         self._tell()
 
     def _fields(self, note: ParkedNote) -> dict[str, object]:
@@ -147,19 +147,6 @@ class Parking:
             "target": note.target,
             "sequence": note.version.sequence,
         }
-
-
-def _note(parked: Parked) -> ParkedNote:
-    """What is remembered of it here: its image is in the quarantine, and no bound counts it."""
-    return ParkedNote(
-        table=parked.table,
-        source=parked.source,
-        target=parked.target,
-        key=parked.key,
-        version=parked.version,
-        reason=parked.reason,
-        parked_us=parked.parked_us,
-    )
 
 
 def _nature(change: Change | None) -> Nature | None:

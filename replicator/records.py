@@ -185,6 +185,18 @@ class ParkedNote:
         """Whether the source itself refused it."""
         return self.target == self.source
 
+    def note(self) -> ParkedNote:
+        """Without what it holds, for whoever remembers many: no bound on memory counts those."""
+        return ParkedNote(
+            table=self.table,
+            source=self.source,
+            target=self.target,
+            key=self.key,
+            version=self.version,
+            reason=self.reason,
+            parked_us=self.parked_us,
+        )
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parked(ParkedNote):
