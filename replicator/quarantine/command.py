@@ -45,6 +45,8 @@ TEXTS: Mapping[End, str] = {
     "its table, then drop it",
 }
 
+PARKED_ANEW = "a newer change of this key was parked meanwhile; that one stays"
+
 FAILED = "failed"
 """How a replay ended that an error cut short."""
 
@@ -219,7 +221,7 @@ async def _replay_one(
     dealt_with = replayed.end.is_dealt_with and await quarantine.remove(parked)
     text = f"{TEXTS[replayed.end]}{f': {replayed.reason}' if replayed.reason else ''}"
     if replayed.end.is_dealt_with and not dealt_with:
-        text = "a newer change of this key was parked meanwhile; that one stays"
+        text = PARKED_ANEW
     return {"end": replayed.end.value, "dealt_with": dealt_with, "text": text, "error": None}
 
 
@@ -258,19 +260,33 @@ async def _replay_of(desk: Desk, table: str, source: str, clock: Clock) -> Repla
 
 def drop_parked(desk: Desk, *, confirmed: bool, as_json: bool) -> int:
     """Give up what is meant, once a person has said so."""
-    dropped = asyncio.run(_drop(desk, confirmed=confirmed))
+    dropped, staying = asyncio.run(_drop(desk, confirmed=confirmed))
     if as_json:
         _print(json.dumps([note_document(note) for note in dropped], indent=2))
     else:
         _print(f"{len(dropped):,} dropped")
-    return desk.complain()
+    for line in staying:
+        sys.stderr.write(f"replicator: {line}\n")
+    return desk.complain() or (NOT_WELL if staying else DONE)
 
 
-async def _drop(desk: Desk, *, confirmed: bool) -> list[ParkedNote]:
+async def _drop(desk: Desk, *, confirmed: bool) -> tuple[list[ParkedNote], list[str]]:
+    """What was given up, and a line for each change that was not."""
     notes = _some(await desk.notes(), desk)
+    dropped: list[ParkedNote] = []
+    staying: list[str] = []
     if not confirmed and not _agrees(notes):
-        return []
-    return [note for note in notes if await desk.quarantine(note.source).remove(note)]
+        return dropped, staying
+    for note in notes:
+        quarantine = desk.quarantine(note.source)
+        try:
+            if await quarantine.remove(note):
+                dropped.append(note)
+            elif await quarantine.get(note) is not None:  # else somebody else has dealt with it
+                staying.append(plain(f"{_line(note)}: {PARKED_ANEW}"))
+        except ReplicatorError as error:
+            staying.append(plain(f"{_line(note)}: not dropped: {error}; {remedy(error)}"))
+    return dropped, staying
 
 
 def _agrees(notes: Sequence[ParkedNote]) -> bool:

@@ -31,12 +31,14 @@ DOWN = Fatal("ap: PutItem: no answer")
 
 
 class Rows(Quarantine):
-    """Three parked changes, of which some cannot be read."""
+    """Three parked changes, of which some cannot be read, or not be taken out."""
 
     def __init__(self, unread: Sequence[str]) -> None:
         super().__init__(api=ScriptedApi(), control_table="control")
         self.rows = [parked("eu", "a"), parked("ap", "b"), parked("eu", "c")]
         self.unread = unread
+        self.refused: Sequence[str] = ()
+        self.parked_anew: Sequence[str] = ()
 
     async def notes(self, table: str) -> list[ParkedNote]:
         return [*self.rows]
@@ -44,11 +46,16 @@ class Rows(Quarantine):
     async def get(self, note: ParkedNote) -> Parked | None:
         if note.key.id in self.unread:
             raise MALFORMED
-        return next(row for row in self.rows if row.key == note.key)
+        return next((row for row in self.rows if row.key == note.key), None)
 
     async def remove(self, parked: ParkedNote) -> bool:
+        if parked.key.id in self.refused:
+            raise DOWN
+        if parked.key.id in self.parked_anew:
+            return False
+        count = len(self.rows)
         self.rows = [row for row in self.rows if row.key != parked.key]
-        return True
+        return len(self.rows) < count
 
 
 class Replaying:
@@ -118,3 +125,39 @@ def test_a_malformed_row_is_shown_as_one_and_the_others_whole(
     assert shown[1] == {**command.note_document(bad), "error": str(MALFORMED)}
     assert command.show_parked(desk, image=False, as_json=False) == 1
     assert f"error        {MALFORMED}" in capsys.readouterr().out
+
+
+def test_a_change_that_cannot_be_dropped_stays_and_the_others_go(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Each that stays is told with its reason, and the exit status is 1."""
+    desk, rows = desk_of(monkeypatch)
+    rows.refused, rows.parked_anew = ("a",), ("b",)
+    assert command.drop_parked(desk, confirmed=True, as_json=False) == 1
+    said = capsys.readouterr()
+    assert said.out == "1 dropped\n"
+    refused, anew = said.err.splitlines()
+    assert f": not dropped: {DOWN}; " in refused
+    assert anew.endswith(command.PARKED_ANEW)
+    assert [row.key.id for row in rows.rows] == ["a", "b"]
+
+    desk, rows = desk_of(monkeypatch)
+    rows.refused = ("a",)
+    assert command.drop_parked(desk, confirmed=True, as_json=True) == 1
+    assert len(json.loads(capsys.readouterr().out)) == 2
+
+
+def test_what_another_person_has_dropped_meanwhile_is_neither_counted_nor_an_error(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As long as the question is open, others work on."""
+    desk, rows = desk_of(monkeypatch)
+    listed = [*rows.rows]
+    monkeypatch.setattr(rows, "notes", lambda _: _given(listed))
+    rows.rows = rows.rows[:1]
+    assert command.drop_parked(desk, confirmed=True, as_json=False) == 0
+    assert capsys.readouterr() == ("1 dropped\n", "")
+
+
+async def _given(notes: list[Parked]) -> list[Parked]:
+    return notes
