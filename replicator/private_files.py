@@ -11,6 +11,7 @@ from __future__ import annotations
 import io
 import os
 import stat
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -50,9 +51,39 @@ def opened(path: Path, *, option: str, tighten: bool = True) -> TextIO:
 
 
 def write(path: Path, text: str, *, option: str, tighten: bool = True) -> None:
-    """Write a text to a file that is opened like that. Raises: ConfigurationError."""
+    """Write a text to such a file: all of it, or what was there before stays.
+
+    `--write` may be the configuration itself, which a full disk must not cut short. Where a file
+    cannot be replaced as it is (a pipe, another's, in a folder that is closed) it is written over.
+
+    Raises: ConfigurationError.
+    """
+    with _complaints(path, option):
+        if not path.exists() or path.is_file():
+            with suppress(PermissionError):
+                _replace(path.resolve(), text, tighten=tighten)
+                return
     with opened(path, option=option, tighten=tighten) as file:
         file.write(text)
+
+
+def _replace(path: Path, text: str, *, tighten: bool) -> None:
+    """Raises: OSError, of which PermissionError says that it is not ours to replace."""
+    kept = path.stat() if path.exists() else None
+    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+            if kept is not None:
+                os.fchown(file.fileno(), kept.st_uid, kept.st_gid)
+            if kept is not None and not tighten:
+                os.fchmod(file.fileno(), stat.S_IMODE(kept.st_mode))
+        Path(name).replace(path)
+    except BaseException:
+        Path(name).unlink()
+        raise
 
 
 class _Guarded(io.TextIOWrapper):

@@ -95,6 +95,12 @@ def rehearse(
 
 
 def _check_files(config: Path, *, write: Path | None, keys: Path | None) -> None:
+    if keys is not None and keys.resolve() in {
+        path.resolve() for path in (config, write) if path is not None
+    }:
+        raise ConfigurationError(
+            f"--keys: {keys} would be overwritten by keys; name a file of its own"
+        )
     for option, path in (("--write", write), ("--keys", keys)):
         if path is not None:
             private_files.check(path, option=option)

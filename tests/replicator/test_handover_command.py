@@ -136,6 +136,19 @@ def test_a_file_that_cannot_be_written_is_said_before_anything_is_done(
     assert hand_over.config.read_text() == TEXT
 
 
+@pytest.mark.parametrize("write", [None, "after.toml"])
+def test_keys_are_not_written_over_a_configuration(
+    hand_over: HandOver, tmp_path: Path, write: str | None
+) -> None:
+    """Neither over the one that is read nor over the changed one; nothing is handed over."""
+    after = None if write is None else tmp_path / write
+    keys = after or hand_over.config
+    with pytest.raises(ConfigurationError, match=r"^--keys: .* would be overwritten by keys"):
+        hand_over.run(write=after, keys=keys)
+    assert not hand_over.carried_out
+    assert hand_over.config.read_text() == TEXT
+
+
 @pytest.mark.parametrize("option", ["--write", "--keys"])
 def test_a_command_that_cannot_write_is_wrong_usage(
     hand_over: HandOver, capsys: pytest.CaptureFixture[str], option: str

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -49,6 +51,47 @@ def test_a_file_that_others_have_to_read_keeps_its_mode(tmp_path: Path) -> None:
     path.touch(0o640)
     write(path, "new\n", option="--write", tighten=False)
     assert (path.read_text(), mode_of(path)) == ("new\n", 0o640)
+
+
+def test_a_disk_that_is_full_leaves_what_was_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`failover --write` may be told to write over the only configuration."""
+    path = tmp_path / "replicator.toml"
+    path.write_text("old\n")
+
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(ConfigurationError, match=r"^--write: .* No space left on device"):
+        write(path, "new\n", option="--write", tighten=False)
+    assert path.read_text() == "old\n"
+    assert [*tmp_path.iterdir()] == [path]
+
+
+def test_a_link_goes_on_to_name_the_file(tmp_path: Path) -> None:
+    """Configurations are often linked to from where a service looks for them."""
+    path, link = tmp_path / "real", tmp_path / "link"
+    path.touch()
+    link.symlink_to(path)
+    write(link, "new\n", option="--write", tighten=False)
+    assert (path.read_text(), link.is_symlink()) == ("new\n", True)
+
+
+def test_a_file_that_cannot_be_replaced_is_written_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its folder is closed to who may write the file: a group's configuration in /etc."""
+    path = tmp_path / "replicator.toml"
+    path.touch(0o660)
+
+    def closed(**_: object) -> None:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    monkeypatch.setattr(tempfile, "mkstemp", closed)
+    write(path, "new\n", option="--write", tighten=False)
+    assert path.read_text() == "new\n"
 
 
 def test_what_is_no_file_keeps_its_mode(tmp_path: Path) -> None:
