@@ -23,6 +23,10 @@ PYTHON ?= $(shell for p in $(PYTHONS); do \
 PIP = $$($(PY) -m pip --version >/dev/null 2>&1 && echo $(PY) -m pip \
 	|| echo $(PYTHON) -m pip --python $(PY)) --disable-pip-version-check --quiet
 
+# Demo and tests start processes by the hundred, of which each would compile all modules again where
+# the surroundings forbid to keep bytecode, as images often do.
+export PYTHONDONTWRITEBYTECODE :=
+
 .DELETE_ON_ERROR:
 .PHONY: help demo test lint simulate soak mutants fuzz bench bench-plot package dashboards picture lock audit clean
 

@@ -36,7 +36,7 @@ WHOLE_LOCK = ROOT / "requirements.lock"
 SOURCES = ("conflict", "replicator")
 PLATFORMS = {"arm64": "manylinux2014_aarch64", "x86_64": "manylinux2014_x86_64"}
 
-CONSOLE = frozenset({"fastapi", "starlette", "uvicorn", "rich", "opentelemetry-sdk"})
+CONSOLE = frozenset({"starlette", "uvicorn", "rich", "opentelemetry-sdk"})
 """What only the process needs, for its page, its commands and the metrics that it pushes."""
 
 SERVICES = frozenset({"dynamodb", "dynamodbstreams", "sts", "sso", "sso-oidc", "signin"})

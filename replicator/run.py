@@ -18,7 +18,7 @@ from dataclasses import asdict
 from functools import partial
 from typing import Any
 
-from fastapi import FastAPI
+from starlette.applications import Starlette
 
 from replicator import __version__, loop
 from replicator.clock import SystemClock
@@ -229,7 +229,7 @@ def _printing(
     )
 
 
-async def _serve_page(app: FastAPI, listener: socket.socket, stop: asyncio.Event) -> None:
+async def _serve_page(app: Starlette, listener: socket.socket, stop: asyncio.Event) -> None:
     """Serve the page until told to stop; whatever becomes of it, replication goes on."""
     with listener:
         await beside("page", partial(serve_shared, app, listener), stop)

@@ -18,17 +18,22 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from importlib import resources
-from typing import Annotated, Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, TypeVar
 
-from fastapi import FastAPI, Query, Request, Response
-from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
-from pydantic import ValidationError
+from pydantic import BaseModel, Field, ValidationError
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
 
 from replicator.dashboard.access import Access, Gate
 from replicator.dashboard.feed import EventStream
 from replicator.dashboard.live import Live, Snapshot
 from replicator.dashboard.switch import Order, Refused, Switch, no_switch
+
+ModelT = TypeVar("ModelT", bound=BaseModel)
 
 Conflicts: TypeAlias = Callable[[int], Awaitable[Mapping[str, Any]]]
 """Gives the newest conflicts, at most so many: `{"total": n, "conflicts": […]}`; of several
@@ -58,6 +63,19 @@ ORDER_BYTES_MAX = 4_096
 ORDER_WITHIN_S = 5.0
 
 
+class HistoryQuery(BaseModel):
+    """What is asked of /api/history."""
+
+    window: Literal["10m", "2h", "24h"] = "10m"
+    table: str | None = Field(None, max_length=255)
+
+
+class ConflictsQuery(BaseModel):
+    """What is asked of /api/conflicts."""
+
+    limit: int = Field(50, ge=1, le=CONFLICTS_MAX)
+
+
 def create_app(
     snapshot: Snapshot,
     *,
@@ -65,89 +83,98 @@ def create_app(
     conflicts: Conflicts | None = None,
     metrics: Callable[[], str] | None = None,
     switch: Switch = no_switch,
-) -> FastAPI:
+) -> Starlette:
     """The application that shows what `snapshot` returns at the moment of each request."""
-    app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None)
-    app.state.live = live = Live(snapshot)
-    for path, (name, media_type) in FILES.items():
-        _add_file(app, path, (STATIC / name).read_bytes(), media_type)
-    _add_figures(app, live, conflicts)
-    if metrics is not None:
-        _add_metrics(app, metrics)
-    _add_health(app, live)
-    _add_pause(app, switch)
-    app.add_middleware(Gate, access=access or Access(), files=frozenset(FILES))
+    live = Live(snapshot)
+    app = Starlette(
+        routes=[
+            *(_file(path, *named) for path, named in FILES.items()),
+            *_figures(live, conflicts),
+            *([] if metrics is None else [_metrics(metrics)]),
+            *_health(live),
+            _pause(switch),
+        ],
+        middleware=[Middleware(Gate, access=access or Access(), files=frozenset(FILES))],
+        exception_handlers={Refused: _refused, HTTPException: _unknown},
+    )
+    app.state.live = live
     return app
 
 
-def _add_metrics(app: FastAPI, metrics: Callable[[], str]) -> None:
-    @app.get("/metrics")
-    async def scraped() -> Response:
+async def _refused(_: Request, refused: Exception) -> JSONResponse:
+    assert isinstance(refused, Refused)
+    return JSONResponse({"error": str(refused)}, refused.status)
+
+
+async def _unknown(_: Request, error: Exception) -> JSONResponse:
+    """No such path, or another method than it takes."""
+    assert isinstance(error, HTTPException)
+    return JSONResponse({"error": error.detail}, error.status_code, error.headers)
+
+
+def _metrics(metrics: Callable[[], str]) -> Route:
+    async def scraped(_: Request) -> Response:
         return Response(metrics(), media_type=METRICS_TYPE)
 
+    return Route("/metrics", scraped)
 
-def _add_file(app: FastAPI, path: str, content: bytes, media_type: str) -> None:
-    @app.api_route(path, methods=["GET", "HEAD"])
-    async def file() -> Response:
+
+def _file(path: str, name: str, media_type: str) -> Route:
+    content = (STATIC / name).read_bytes()
+
+    async def file(_: Request) -> Response:
         return Response(content, media_type=media_type)
 
+    return Route(path, file)
 
-def _add_figures(app: FastAPI, live: Live, conflicts: Conflicts | None) -> None:
-    @app.get("/api/status")
-    async def status() -> JSONResponse:
+
+def _figures(live: Live, conflicts: Conflicts | None) -> list[Route]:
+    async def status(_: Request) -> JSONResponse:
         return JSONResponse(live.snapshot())
 
-    @app.get("/api/history")
-    async def history(
-        window: Literal["10m", "2h", "24h"] = "10m",
-        table: Annotated[str | None, Query(max_length=255)] = None,
-    ) -> Response:
-        document = live.history.document(window, table)
+    async def history(request: Request) -> Response:
+        asked = _checked(lambda: HistoryQuery.model_validate({**request.query_params}))
+        document = live.history.document(asked.window, asked.table)
         return await asyncio.to_thread(JSONResponse, document)  # 24 h of many links take a while
 
-    @app.get("/api/conflicts")
-    async def newest_conflicts(
-        limit: Annotated[int, Query(ge=1, le=CONFLICTS_MAX)] = 50,
-    ) -> JSONResponse:
+    async def newest_conflicts(request: Request) -> JSONResponse:
+        asked = _checked(lambda: ConflictsQuery.model_validate({**request.query_params}))
         if conflicts is None:
             return JSONResponse({"total": None, "conflicts": [], "recorded": False})
-        return JSONResponse(await conflicts(limit))
+        return JSONResponse(await conflicts(asked.limit))
 
-    @app.get("/events")
-    async def events() -> Response:
+    async def events(request: Request) -> Response:
+        if request.method == "HEAD":  # nobody would read what follows
+            return Response(media_type=EventStream.media_type)
         return EventStream(live.feed, live.newest)
 
-    @app.exception_handler(RequestValidationError)
-    async def wrong(request: Request, error: RequestValidationError) -> JSONResponse:
-        del request
-        first = error.errors()[0]
-        name = ".".join(str(step) for step in first["loc"][1:])
-        return JSONResponse({"error": f"{name}: {first['msg']}"}, 422)
+    return [
+        Route("/api/status", status),
+        Route("/api/history", history),
+        Route("/api/conflicts", newest_conflicts),
+        Route("/events", events),
+    ]
 
 
-def _add_health(app: FastAPI, live: Live) -> None:
-    @app.get("/healthz")
-    async def healthz() -> JSONResponse:
+def _health(live: Live) -> list[Route]:
+    async def healthz(_: Request) -> JSONResponse:
         state = live.snapshot()["state"]
         return JSONResponse({"state": state}, 503 if state == "failed" else 200)
 
-    @app.get("/readyz")
-    async def readyz() -> JSONResponse:
+    async def readyz(_: Request) -> JSONResponse:
         states = [pipeline["state"] for pipeline in live.snapshot()["pipelines"]]
         ready = bool(states) and "starting" not in states
         return JSONResponse({"ready": ready}, 200 if ready else 503)
 
+    return [Route("/healthz", healthz), Route("/readyz", readyz)]
 
-def _add_pause(app: FastAPI, switch: Switch) -> None:
-    @app.post("/api/pause")
+
+def _pause(switch: Switch) -> Route:
     async def pause(request: Request) -> JSONResponse:
-        try:
-            order = await _order(request)
-            return JSONResponse(
-                {"links": await switch(order, request.headers.get("authorization"))}
-            )
-        except Refused as refused:
-            return JSONResponse({"error": str(refused)}, refused.status)
+        order = await _order(request)
+        return JSONResponse({"links": await switch(order, request.headers.get("authorization"))})
+
+    return Route("/api/pause", pause, methods=["POST"])
 
 
 async def _order(request: Request) -> Order:
@@ -161,9 +188,14 @@ async def _order(request: Request) -> Order:
                     raise Refused(413, "that is no order: too long")
     except TimeoutError:
         raise Refused(408, "that is no order: it does not end") from None
+    return _checked(lambda: Order.model_validate_json(bytes(body)), whole="body")
+
+
+def _checked(validate: Callable[[], ModelT], *, whole: str = "query") -> ModelT:
+    """What was asked. Raises: Refused with what is wrong, and where, or with `whole`."""
     try:
-        return Order.model_validate_json(bytes(body))
+        return validate()
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
-        name = ".".join(str(step) for step in first["loc"]) or "body"
+        name = ".".join(str(step) for step in first["loc"]) or whole
         raise Refused(422, f"{name}: {first['msg']}") from None

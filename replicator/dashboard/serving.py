@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from typing import cast
 
 import uvicorn
-from fastapi import FastAPI
+from starlette.applications import Starlette
 
 from replicator.dashboard.connections import Connections, connections_max
 from replicator.dashboard.live import Live
@@ -57,18 +57,18 @@ def _unheard(host: str, port: int, error: OSError | UnicodeError) -> str:
     return f"http: {where}: {reason}; {remedy}"
 
 
-async def serve(app: FastAPI, host: str, port: int, stop: asyncio.Event) -> None:
+async def serve(app: Starlette, host: str, port: int, stop: asyncio.Event) -> None:
     """Serve until `stop` is set. Raises: ConfigurationError if the address cannot be had."""
     await serve_on(app, listen(host, port), stop)
 
 
-async def serve_on(app: FastAPI, listener: socket.socket, stop: asyncio.Event) -> None:
+async def serve_on(app: Starlette, listener: socket.socket, stop: asyncio.Event) -> None:
     """Serve on a listening socket until `stop` is set, then close it."""
     with listener:
         await serve_shared(app, listener, stop)
 
 
-async def serve_shared(app: FastAPI, listener: socket.socket, stop: asyncio.Event) -> None:
+async def serve_shared(app: Starlette, listener: socket.socket, stop: asyncio.Event) -> None:
     """Serve on a listening socket that stays open, so that after a failure it can serve again."""
     live: Live = app.state.live
     server = _Server(_config(app))
@@ -85,7 +85,7 @@ async def serve_shared(app: FastAPI, listener: socket.socket, stop: asyncio.Even
         beating.result()
 
 
-def _config(app: FastAPI) -> uvicorn.Config:
+def _config(app: Starlette) -> uvicorn.Config:
     connections = Connections(app, open_max=connections_max())
     return uvicorn.Config(
         connections,

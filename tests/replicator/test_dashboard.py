@@ -201,13 +201,24 @@ def test_history_is_there_for_three_windows(query: str, code: int) -> None:
 @pytest.mark.parametrize("path", ["/", "/api/status", "/healthz"])
 def test_nothing_can_be_changed(path: str, method: str) -> None:
     """The page is read-only."""
-    assert ask(path, method=method).status_code == 405
+    answer = ask(path, method=method)
+    assert answer.status_code == 405
+    assert answer.json() == {"error": "Method Not Allowed"}
+    assert "GET" in answer.headers["allow"]
+
+
+@pytest.mark.parametrize("path", ["/", "/api/status", "/events", "/healthz"])
+def test_a_head_ends(path: str) -> None:
+    """Also that of the stream of events, which itself does not end."""
+    answer = ask(path, method="HEAD")
+    assert (answer.status_code, answer.content) == (200, b"")
 
 
 @pytest.mark.parametrize("path", ["/docs", "/redoc", "/openapi.json", "/../app.py", "/app.py"])
 def test_nothing_else_is_served(path: str) -> None:
     """Neither generated documentation nor other files."""
-    assert ask(path).status_code == 404
+    answer = ask(path)
+    assert (answer.status_code, answer.json()) == (404, {"error": "Not Found"})
 
 
 def test_the_page_holds_no_inline_code() -> None:

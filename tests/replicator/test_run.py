@@ -10,7 +10,7 @@ from typing import Any
 
 import httpx
 import pytest
-from fastapi import FastAPI
+from starlette.applications import Starlette
 
 from replicator import run
 from replicator.clock import SystemClock
@@ -326,7 +326,7 @@ def test_a_page_that_fails_is_served_again_and_ends_nothing(
     """Replication does not depend on who looks at it; the log says that nobody can."""
     stop, failures = asyncio.Event(), 2
 
-    async def fails(app: FastAPI, listener: socket.socket, until: asyncio.Event) -> None:
+    async def fails(app: Starlette, listener: socket.socket, until: asyncio.Event) -> None:
         nonlocal failures
         assert app.state.live
         assert listener.fileno() >= 0
