@@ -3,7 +3,8 @@
 This module turns errors into lines and an exit status: 0 done, 1 a check or a process is not well,
 2 wrong usage, configuration or set-up. What a person can mend is one line per error on standard
 error and never a traceback; a traceback is a bug. Output that nobody reads any more ends a command
-quietly, as other programs are ended by SIGPIPE; a full disk is one line. What may be said stands in
+that only tells quietly, as other programs are ended by SIGPIPE, and does not stop one that changes
+something; a full disk is one line. What may be said stands in
 usage.py; what the commands do in commands.py, which is imported when one is run, so that `--help`
 is quick.
 """
@@ -23,7 +24,7 @@ from replicator.logs import configure, where
 from replicator.output import Output
 from replicator.usage import WRONG, parser
 
-NOT_WELL = 1
+DONE, NOT_WELL = 0, 1
 INTERRUPTED = 130
 """128 and the number of SIGINT, as shells have it."""
 
@@ -33,14 +34,16 @@ BROKEN_PIPE = 141
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; the result is the exit status."""
-    output = Output()
-    with output:
-        return _run(arguments, output)
-    return _unheard(output)
+    output, errors = Output("stdout"), Output("stderr")
+    status = DONE
+    with output, errors:
+        status = _run(arguments, output)
+    return _unheard(output) if output.lost and status == DONE else status
 
 
 def _run(arguments: Sequence[str] | None, output: Output) -> int:
     parsed = parser().parse_args(arguments)
+    output.ends_command = not parsed.changes
     try:
         _configure_logs(parsed)
         command = getattr(_commands(), parsed.command)
@@ -79,8 +82,9 @@ def _confess(error: BaseException) -> int:
 
 def _unheard(output: Output) -> int:
     """What was to be said has not arrived."""
-    if output.lost is None or isinstance(output.lost, BrokenPipeError):
+    if isinstance(output.lost, BrokenPipeError):
         return BROKEN_PIPE
+    assert output.lost is not None
     _say(f"replicator: standard output: not written: {output.lost.strerror}")
     return NOT_WELL
 

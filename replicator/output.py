@@ -1,9 +1,12 @@
-"""Standard output, watched: whether what was said has arrived.
+"""Standard output and error, watched: whether what was said has arrived.
 
 Commands write and do not look; several libraries swallow a write that failed, or end the process in
 their own way. So the failure is kept here, where `cli.main` finds it at the end. Characters that
 the encoding of the output lacks become "?": by then the work is done, and it is not undone by how
 it is told. (Standard error escapes them by itself.)
+
+A command that only tells is ended by the loss of its output. One that changes something goes on to
+its end: `replicator failover … | head -1` must not stop between two steps.
 
 This module must not know what is said.
 """
@@ -13,29 +16,32 @@ from __future__ import annotations
 import io
 import os
 import sys
-from collections.abc import Iterable
-from contextlib import suppress
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, TextIO, cast
+from typing import Any, Literal, Self, TextIO, cast
 
 
 class Output:
-    """Takes the place of `sys.stdout` while it is entered, and swallows what comes of a loss.
+    """Takes the place of `sys.stdout` or `sys.stderr` while it is entered.
 
-    `lost` is the first error of a write or flush, which is raised as well.
+    `lost` is the first error of a write or flush. Where it `ends_command` it is raised as well, and
+    what comes of it is swallowed at the end; else nothing more is written.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, name: Literal["stdout", "stderr"] = "stdout") -> None:
         self.lost: OSError | None = None
-        self._before = sys.stdout
+        self.ends_command = name == "stdout"
+        self._name = name
+        self._before: TextIO | None = getattr(sys, name)
         # Closed from the start means that nobody wants to hear, as with `print`.
         self._stream = self._before or Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115
-        if isinstance(self._stream, io.TextIOWrapper):
+        if isinstance(self._stream, io.TextIOWrapper) and name == "stdout":
             self._stream.reconfigure(errors="replace")
 
     def __enter__(self) -> Self:
-        sys.stdout = cast("TextIO", self)
+        setattr(sys, self._name, cast("TextIO", self))
         return self
 
     def __exit__(
@@ -46,23 +52,22 @@ class Output:
     ) -> bool:
         with suppress(OSError):
             self.flush()
-        sys.stdout = self._before
+        setattr(sys, self._name, self._before)
         if self.lost is not None:
             self._forget()
         if self._before is None:
             self._stream.close()
-        return self.lost is not None
+        return self.ends_command and self.lost is not None
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._stream, name)
 
     def write(self, text: str) -> int:
         """Write a text."""
-        try:
-            return self._stream.write(text)
-        except OSError as error:
-            self.lost = self.lost or error
-            raise
+        if self.lost is None or self.ends_command:
+            with self._watched():
+                return self._stream.write(text)
+        return len(text)
 
     def writelines(self, lines: Iterable[str]) -> None:
         """Write several texts."""
@@ -71,11 +76,18 @@ class Output:
 
     def flush(self) -> None:
         """See that what was written has left this process."""
+        if self.lost is None or self.ends_command:
+            with self._watched():
+                self._stream.flush()
+
+    @contextmanager
+    def _watched(self) -> Iterator[None]:
         try:
-            self._stream.flush()
+            yield
         except OSError as error:
             self.lost = self.lost or error
-            raise
+            if self.ends_command:
+                raise
 
     def _forget(self) -> None:
         """What is still held would be flushed once more, with a complaint, as the interpreter ends.

@@ -17,6 +17,14 @@ DEFAULT_FILE = Path("replicator.toml")
 WRONG = 2
 DASHBOARD_PORT = 8090
 
+CHANGING = frozenset(
+    (
+        *("init", "setup", "verify", "backfill", "failover", "failback", "quarantine"),
+        *("pause", "resume"),
+    )
+)
+"""Commands that do more than tell, which a lost output must not stop on the way."""
+
 SUMMARY = "Replicate DynamoDB tables between regions, on DynamoDB Streams."
 
 
@@ -59,7 +67,7 @@ def _add(commands: Any, name: str, text: str) -> argparse.ArgumentParser:
         name, help=text, description=text, allow_abbrev=False
     )
     _add_common(parser, defaults=False)
-    parser.set_defaults(command=name)
+    parser.set_defaults(command=name, changes=name in CHANGING)
     return parser
 
 

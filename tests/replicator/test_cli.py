@@ -409,9 +409,16 @@ def shell(*arguments: str, stdout: int, **environment: str) -> tuple[int, str]:
     return done.returncode, done.stderr.decode()
 
 
+@pytest.fixture(params=["", "1"], ids=["buffered", "unbuffered"])
+def buffering(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A short output is written at once, or as the process ends."""
+    monkeypatch.setenv("PYTHONUNBUFFERED", request.param)
+
+
 SAYING = [("init", "--force"), ("--help",), ("conflicts", "--help"), ("--version",)]
 
 
+@pytest.mark.usefixtures("buffering")
 @pytest.mark.parametrize("arguments", SAYING, ids=" ".join)
 def test_output_that_nobody_reads_ends_quietly(arguments: tuple[str, ...]) -> None:
     """`replicator … | true` is no bug of anybody's; a shell says the same of others."""
@@ -423,6 +430,7 @@ def test_output_that_nobody_reads_ends_quietly(arguments: tuple[str, ...]) -> No
         os.close(writer)
 
 
+@pytest.mark.usefixtures("buffering")
 @pytest.mark.parametrize("arguments", SAYING, ids=" ".join)
 def test_output_to_a_full_disk_is_one_line(arguments: tuple[str, ...]) -> None:
     """What was asked for is not there, so it is not called done."""
@@ -432,9 +440,11 @@ def test_output_to_a_full_disk_is_one_line(arguments: tuple[str, ...]) -> None:
     assert (status, err) == (1, line)
 
 
-def test_errors_to_a_full_disk_leave_the_exit_status() -> None:
+@pytest.mark.usefixtures("buffering")
+@pytest.mark.parametrize("arguments", [("doctor",), ("resume",)])
+def test_errors_to_a_full_disk_leave_the_exit_status(arguments: tuple[str, ...]) -> None:
     """It is what a script looks at."""
-    command = [sys.executable, "-m", "replicator", "doctor"]
+    command = [sys.executable, "-m", "replicator", *arguments]
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
     with Path("/dev/full").open("wb") as full:
         done = subprocess.run(command, env=environment, stderr=full, timeout=60, check=False)

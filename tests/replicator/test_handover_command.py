@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import os
 import stat
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import pytest
 
@@ -19,7 +20,7 @@ from replicator.handover import command
 from replicator.handover.exposure import Exposure
 from replicator.handover.plan import Kind, Request
 from replicator.handover.section import Members
-from replicator.handover.steps import Outcome
+from replicator.handover.steps import Outcome, Steps
 
 HOME, AWAY = "us-east-1", "eu-west-1"
 BEARER = "t0ken-of-sixteen-characters"
@@ -213,3 +214,39 @@ def test_a_configuration_with_a_mark_is_handed_over(hand_over: HandOver) -> None
     assert hand_over.run(write=hand_over.config) == 0
     assert hand_over.config.read_bytes().startswith(b"\xef\xbb\xbf[http]")
     assert load(hand_over.config, {}).tables["orders"].source == AWAY
+
+
+def unread(name: str, monkeypatch: pytest.MonkeyPatch) -> TextIO:
+    """Make a standard stream one that nobody reads any more."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    stream = os.fdopen(writer, "w", buffering=1)
+    monkeypatch.setattr(sys, name, stream)
+    return stream
+
+
+@pytest.mark.parametrize("as_json", [False, True], ids=["text", "JSON"])
+@pytest.mark.parametrize(("done", "status"), [(True, 141), (False, 1)], ids=["done", "not done"])
+def test_a_lost_output_stops_nothing_on_the_way(
+    hand_over: HandOver, monkeypatch: pytest.MonkeyPatch, *, as_json: bool, done: bool, status: int
+) -> None:
+    """`failover … 2>&1 | head -1`: all steps are taken. That they failed outranks the loss."""
+    ended: list[bool] = []
+
+    async def carry_out(steps: Sequence[Steps], outcomes: Sequence[Outcome]) -> None:
+        (one,) = steps
+        one.tell("first step")
+        one.tell("second step")
+        ended.append(True)
+        outcomes[0].done = done
+
+    monkeypatch.setattr(command, "carry_out", carry_out)
+    monkeypatch.setattr(command, "_scenes", lambda *_: [None])
+    lost = [unread(name, monkeypatch) for name in ("stdout", "stderr")]
+    asked = ("failover", "--planned", "--table", "orders", "--from", HOME, "--to", AWAY)
+    options = ("--config", str(hand_over.config), *(("--json",) if as_json else ()))
+    assert main((*asked, *options)) == status
+    assert ended
+    monkeypatch.undo()
+    for stream in lost:
+        stream.close()
