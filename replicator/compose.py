@@ -14,22 +14,18 @@ from functools import partial
 from random import Random
 
 from replicator.clock import SystemClock
-from replicator.control import (
-    AT_HOME,
-    ControlCheckpoints,
-    ControlKeyStates,
-    ControlPositions,
-    ControlTable,
-)
+from replicator.control import ControlTable
 from replicator.errors import Fatal, Throttled, spoken
 from replicator.handover.active import Fence, FencedStates, FencedTable, Handovers
 from replicator.heartbeats import ControlRow, Heart, Place, TableItem
+from replicator.key_states import ControlKeyStates
 from replicator.ledger import Conflict, Ledger, Secret
 from replicator.pace import Pace, PacedTable, Paces
 from replicator.parts import PipelineLimits, PipelineParts, PipelineStores, unnoted
 from replicator.pausing import ControlPauses
 from replicator.pipeline import Pipeline
 from replicator.ports import Api, Clock, KeyStates, StreamSource, Table
+from replicator.positions import AT_HOME, ControlCheckpoints, ControlPositions
 from replicator.preflight import wrong_stream
 from replicator.presence import Presence, instance_name
 from replicator.reader import ReaderLimits

@@ -23,10 +23,11 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeAlias
 
-from replicator.control import CONTROL_KEY_SCHEMA, ControlCheckpoints
+from replicator.control import CONTROL_KEY_SCHEMA
 from replicator.errors import ConditionFailed, ReplicatorError, Transient
 from replicator.handover.active import Handovers, replaced
 from replicator.ports import Api, Clock
+from replicator.positions import ControlCheckpoints
 from replicator.preflight import (
     ANSWER_WITHIN_S,
     Check,

@@ -83,15 +83,8 @@ class ControlRow:
     carried = False
 
     async def send(self, sent_us: int) -> None:
-        row = {
-            **row_key(f"heartbeat#{self.table}", self.source),
-            "sent_us": {"N": str(sent_us)},
-        }
-        await self.control.put(
-            row,
-            "attribute_not_exists(sent_us) OR sent_us < :sent_us",
-            {":sent_us": {"N": str(sent_us)}},
-        )
+        key = row_key(f"heartbeat#{self.table}", self.source)
+        await self.control.raise_moment(key, "sent_us", sent_us)
 
     async def newest_us(self) -> int | None:
         """When the newest heartbeat was sent that is written here; None where nobody knows."""

@@ -25,15 +25,9 @@ from collections.abc import Sequence
 from hashlib import blake2b
 from typing import Protocol
 
-from replicator.control import (
-    CONTROL_TTL_ATTRIBUTE,
-    ControlTable,
-    expiry,
-    position_of,
-    row_key,
-    sequence_text,
-)
+from replicator.control import CONTROL_TTL_ATTRIBUTE, ControlTable, expiry, row_key, sequence_text
 from replicator.ports import Api, Clock, Sleep
+from replicator.positions import position_of
 from replicator.records import After, Record
 
 log = logging.getLogger(__name__)

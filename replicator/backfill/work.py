@@ -32,9 +32,9 @@ from replicator.backfill.tally import Tally
 from replicator.backfill.target import PaidTable, SeparateStates, Target, TargetParts
 from replicator.clock import SystemClock
 from replicator.compose import DAY_S, HOME_SLACK_US, fence_of, region_port, table_port
-from replicator.control import ControlKeyStates
 from replicator.errors import Fatal, Replaced, spoken
 from replicator.handover.active import Fence, FencedStates, FencedTable
+from replicator.key_states import ControlKeyStates
 from replicator.plane import open_region
 from replicator.ports import READ_BATCH_MAX, Api, KeyStates, Table
 from replicator.records import Parked

@@ -51,12 +51,7 @@ class Across:
 
     async def note(self, table: str, source: str, until_us: int) -> None:
         """All that `source` wrote before then is here. An earlier moment changes nothing."""
-        row = {**row_key(f"across#{table}", source), "until_us": {"N": str(until_us)}}
-        await self._control.put(
-            row,
-            "attribute_not_exists(until_us) OR until_us < :until_us",
-            {":until_us": {"N": str(until_us)}},
-        )
+        await self._control.raise_moment(row_key(f"across#{table}", source), "until_us", until_us)
 
     async def until_us(self, table: str, source: str) -> int | None:
         """What was noted last; None if nothing ever was, or it is malformed, which is reported."""

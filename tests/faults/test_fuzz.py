@@ -15,12 +15,14 @@ from conflict.version import Kind, Version
 from replicator.backfill.jobs import Jobs
 from replicator.batch_reader import BatchReader
 from replicator.conflicts import Wanted, newest
-from replicator.control import ControlCheckpoints, ControlKeyStates, ControlTable, digest
+from replicator.control import ControlTable, digest
 from replicator.errors import ConfigurationError, Fatal, Malformed, Poison
 from replicator.handover.across import Across
 from replicator.heartbeats import ControlRow
+from replicator.key_states import ControlKeyStates
 from replicator.packing import packed, unpacked
 from replicator.pausing import ControlPauses
+from replicator.positions import ControlCheckpoints
 from replicator.records import EventName, Mode, Record
 from replicator.transformer import Transformer
 from replicator.waiting import Gaps, Quarantine

@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 
 from conflict.operations import Outcome, Put
-from replicator.control import ControlCheckpoints
 from replicator.errors import Transient
 from replicator.parts import PipelineLimits
+from replicator.positions import ControlCheckpoints
 from replicator.records import After, Finished, Mode
 from support.adapters import MemoryPorts
 from support.clock import VirtualClock

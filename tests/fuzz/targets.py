@@ -19,7 +19,7 @@ from conflict.origin import Change
 from conflict.version import Kind, Version, parse
 from replicator.backfill.jobs import Jobs
 from replicator.conflicts import Wanted, newest
-from replicator.control import ControlCheckpoints, ControlKeyStates, ControlTable
+from replicator.control import ControlTable
 from replicator.errors import (
     ConfigurationError,
     Fatal,
@@ -30,11 +30,13 @@ from replicator.errors import (
 )
 from replicator.handover.across import Across
 from replicator.heartbeats import ControlRow
+from replicator.key_states import ControlKeyStates
 from replicator.lambda_event import batch_of
 from replicator.lambda_home import ControlHomeMemory
 from replicator.ledger import Secret
 from replicator.packing import packed
 from replicator.pausing import ControlPauses
+from replicator.positions import ControlCheckpoints
 from replicator.records import EventName, Mode, Record
 from replicator.stream import DynamoStream
 from replicator.table import key_of

@@ -19,10 +19,11 @@ from replicator.backfill.estimate import SAMPLE_PAGES
 from replicator.backfill.plan import Request
 from replicator.backfill.work import SEGMENTS_AT_ONCE
 from replicator.clock import SystemClock
-from replicator.control import ControlKeyStates, create_control_table_request, digest
+from replicator.control import create_control_table_request, digest
 from replicator.dynamodb import Boto3Api
 from replicator.errors import ConfigurationError, Fatal, Throttled, Transient
 from replicator.handover import active
+from replicator.key_states import ControlKeyStates
 from replicator.settings import Settings
 from replicator.table import key_of
 from replicator.waiting import Quarantine

@@ -14,17 +14,15 @@ import pytest
 from conflict.operations import Hold, Item, Key, RaiseTombstone, Release, marker_of
 from conflict.version import Kind, Version
 from replicator.control import (
-    AT_HOME,
     RETENTION_S,
-    ControlCheckpoints,
-    ControlKeyStates,
-    ControlPositions,
     create_control_table_request,
     digest,
     time_to_live_request,
 )
 from replicator.errors import ConditionFailed, Fatal
+from replicator.key_states import ControlKeyStates
 from replicator.packing import packed
+from replicator.positions import AT_HOME, ControlCheckpoints, ControlPositions
 from replicator.records import After, Checkpoint, Finished
 from support.clock import START_US, VirtualClock
 from support.scripted_api import ScriptedApi, Wire

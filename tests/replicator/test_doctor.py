@@ -12,12 +12,13 @@ import pytest
 from conflict.operations import Key
 from conflict.version import Kind, Version
 from infra.permissions import STREAM, service_statements
-from replicator.control import ControlCheckpoints, create_control_table_request
+from replicator.control import create_control_table_request
 from replicator.doctor import Doctor
 from replicator.dynamodb import Boto3Api
 from replicator.endpoint_clock import endpoint_time_s
 from replicator.errors import Fatal
 from replicator.handover.active import Handover, Handovers
+from replicator.positions import ControlCheckpoints
 from replicator.preflight import Check, Level
 from replicator.reading import READ_AGE_FAILED_S, READ_AGE_WARNING_S
 from replicator.records import Parked

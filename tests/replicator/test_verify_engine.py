@@ -19,15 +19,10 @@ from conflict.operations import RaiseTombstone
 from conflict.version import Version, parse
 from replicator.cli import main
 from replicator.clock import SystemClock
-from replicator.control import (
-    STATE,
-    ControlKeyStates,
-    create_control_table_request,
-    digest,
-    row_key,
-)
+from replicator.control import STATE, create_control_table_request, digest, row_key
 from replicator.dynamodb import Boto3Api
 from replicator.errors import Fatal
+from replicator.key_states import ControlKeyStates
 from replicator.table import key_of
 from replicator.wire.api import LeanApi
 from support import black_box
