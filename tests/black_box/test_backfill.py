@@ -111,7 +111,7 @@ def test_killed_beside_live_writers_and_resumed(
     name = unique_name()
     table = Table(name, source=HOME, targets=(AWAY,)) if one_way else Table(name, (HOME, AWAY))
     ids = populated(world, table, 900)
-    world.start(*table.sources)
+    world.start(None)
     writers = [
         Writer(world.connection, table, region, Random(rng.random())) for region in table.sources
     ]

@@ -14,7 +14,10 @@ HOME, NEAR, FAR = REGIONS
 BOUNDS = "[writer]\nunsettled_records_max = 20\n"
 """So few that a target out of reach is detached as soon as it may be."""
 
-WRITES_DETACHED = 100
+PACE_S = 0.05
+"""That of an application whose backlog of the cut is through again in seconds."""
+
+WRITES_DETACHED = 40
 """What the others must get beside a detached link: it lasts longer than positions are unsaved."""
 
 
@@ -24,7 +27,7 @@ def test_f01_f31_killed_while_a_target_is_detached_loses_nothing(world: World, r
     table = world.add(Table(unique_name(), regions=REGIONS))
     world.sections = BOUNDS
     writers = [
-        JournalWriter(world.connection, table, region, Random(rng.random()))
+        JournalWriter(world.connection, table, region, Random(rng.random()), pace_s=PACE_S)
         for region in (HOME, FAR)
     ]
     with endpoint(world.connection.endpoint_url) as far:

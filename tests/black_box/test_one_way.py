@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from random import Random
 
-import pytest
-
 from support.black_box import REGIONS, Replicator, World
 from support.black_box_tables import Table, Wire, key_text, text
 from support.tables import unique_name
@@ -96,15 +94,3 @@ def assert_untouched(world: World, application: Application) -> None:
     }
     events = Counter(record["eventName"] for record in connection.stream(table, SOURCE).records())
     assert events == +application.events
-
-
-@pytest.mark.parametrize("view_type", ["KEYS_ONLY", "NEW_AND_OLD_IMAGES"])
-def test_a_target_without_a_stream_of_its_own_is_enough(world: World, view_type: str) -> None:
-    """Nobody reads a one-way target's stream, so it needs none, nor the source's name."""
-    table = Table(unique_name(), source=SOURCE, targets=(TARGET,))
-    world.add(table, view_type=view_type)
-    application = Application(world, table, Random(1))
-    application.write()
-    world.start(SOURCE)
-    world.settle()
-    world.assert_equal()

@@ -51,7 +51,7 @@ class Sky:
         victim.ready()
 
     def _stop(self) -> None:
-        """SIGSTOP, and SIGCONT when its calls have long been given up."""
+        """SIGSTOP in the midst of its calls, and SIGCONT."""
         victim = self._rng.choice(self._replicators)
         victim.signal(signal.SIGSTOP)
         self._wait()

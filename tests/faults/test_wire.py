@@ -181,6 +181,7 @@ def test_f32_a_half_open_target_is_given_up_and_delays_nobody_else(one_way: Live
     one_way.proxies[silent].always("PutItem", Hang())
     one_way.run(
         lambda: one_way.contents(fast) == items,
+        lambda: one_way.struck().get("Hang", 0) > 0,
         lambda: one_way.contents(silent) == {},
         one_way.heal(silent, "PutItem"),
         one_way.arrived(items),

@@ -34,7 +34,7 @@ from support.tables import RANGED, unique_name
 pytestmark = pytest.mark.xdist_group("dynamodb-local")
 
 CONTROL_TABLE = unique_name("control")
-EQUAL_ITEMS = 2_000
+EQUAL_ITEMS = 300
 BATCH = 25
 OLD, NEW = (f"{time:016d}#us-east-1#015r" for time in (10, 20))
 DELETED = f"{15:016d}#us-east-1#015a"

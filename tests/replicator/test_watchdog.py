@@ -216,15 +216,18 @@ def test_a_process_that_takes_over_is_no_second_one() -> None:
 
 def test_a_name_that_cannot_be_written_down_holds_nothing_up() -> None:
     """It is tried again, and replication goes on."""
-    board = Board("one", [])
+    row: list[str] = []
+    board = Board("one", row)
     board.errors = [Transient("down")] * 5
     bench = with_presence(PipelineBench(), board)
 
     async def script() -> None:
         bench.write("1", "x")
         await bench.until(lambda: bench.contents("eu") == {"1": "x"})
+        await bench.until(lambda: row == ["one"])
 
     bench.run(script)
+    assert not board.errors
 
 
 def test_f06_reading_is_no_progress() -> None:

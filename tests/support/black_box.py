@@ -39,6 +39,10 @@ SETTLE_WITHIN_S = 60.0
 PATIENCE = 3.0
 """How many times as long a busy machine may take. Only a failure waits that long."""
 
+LOOK_EVERY_S = 0.05
+REST_LOOK_EVERY_S = 0.25
+"""To see whether all streams are at rest costs an engine a dozen calls."""
+
 LOG_CHARACTERS_MAX = 3000
 STRIKES = {signal.SIGKILL: Blow.KILL, signal.SIGSTOP: Blow.STOP}
 
@@ -46,7 +50,13 @@ _ROOT = Path(__file__).parents[2]
 _CHILD = Path(__file__).with_name("child.py")
 
 
-def until(condition: Callable[[], T | None], *, within_s: float, what: str) -> T:
+def until(
+    condition: Callable[[], T | None],
+    *,
+    within_s: float,
+    what: str,
+    every_s: float = LOOK_EVERY_S,
+) -> T:
     """Wait until the condition is true, and return what it said; fail with `what` otherwise.
 
     `within_s`: long enough on a machine that does nothing else.
@@ -57,7 +67,7 @@ def until(condition: Callable[[], T | None], *, within_s: float, what: str) -> T
         if found:
             return found
         assert time.monotonic() < deadline_s, f"not within {within_s:.0f} s: {what}"
-        time.sleep(0.05)
+        time.sleep(every_s)
 
 
 def environment() -> dict[str, str]:
@@ -290,16 +300,28 @@ class World:
         had been settled at the moment of the first look, and nothing was left that could write.
         """
         try:
-            until(self._at_rest, within_s=within_s, what="every stream is settled")
+            until(
+                self._at_rest,
+                within_s=within_s,
+                what="every stream is settled",
+                every_s=REST_LOOK_EVERY_S,
+            )
         except AssertionError as error:
             raise AssertionError(f"{error}\n{self._standing()}") from None
 
     def _at_rest(self) -> bool:
+        if not self._idle():
+            return False  # asked first because it costs least
         read = [(table, source) for table in self.tables for source in table.sources]
-        settled = [self.connection.checkpoints(*place) for place in read]
-        ends = [self.connection.stream(*place).ends() for place in read]
-        if not all(map(_reached, settled, ends)):
-            return False
+        streams = [self.connection.stream(*place) for place in read]
+        settled = [
+            self.connection.checkpoints(*place, of=stream)
+            for place, stream in zip(read, streams, strict=True)
+        ]
+        ends = [stream.ends() for stream in streams]
+        return all(map(_reached, settled, ends)) and self._idle()
+
+    def _idle(self) -> bool:
         return all(_idle(process) for process in self.processes if process.running)
 
     def _standing(self) -> str:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
 
 HOT_KEYS = 12
-PACE_S = 0.01
+PACE_S = 0.03
 ARRIVAL_WITHIN_S = 30.0
 
 

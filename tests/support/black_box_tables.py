@@ -119,15 +119,18 @@ class Connection:
             self._streams[place] = StreamLog(self._stream_client(region), arn)
         return self._streams[place]
 
-    def checkpoints(self, table: Table, source: str) -> dict[str, int | None]:
-        """How far each shard of the present stream is settled; None: to its end."""
-        arn = self.stream(table, source).arn
+    def checkpoints(
+        self, table: Table, source: str, of: StreamLog | None = None
+    ) -> dict[str, int | None]:
+        """How far each shard of a stream is settled; None: to its end. The present one if none is
+        given."""
+        arn = (of or self.stream(table, source)).arn
         rows = self.rows(source, f"checkpoint#{table.name}#{source}")
         found: dict[str, int | None] = {}
         for row in rows:
-            of, _, shard = row["sk"]["S"].rpartition("#")
+            stream, _, shard = row["sk"]["S"].rpartition("#")
             settled = row["settled"]["S"]
-            if of == arn and shard != WHOLE_STREAM:
+            if stream == arn and shard != WHOLE_STREAM:
                 found[shard] = None if settled == "finished" else int(settled)
         return found
 
@@ -190,15 +193,23 @@ class StreamLog:
         ]
 
     def _read(self) -> None:
+        if not any(self._iterators.values()):
+            self._describe()  # none is known yet, or those known have ended
+        for shard, records in self._records.items():
+            if not records:
+                self._iterators[shard] = self._beginning(shard)
+            self._advance(shard)
+
+    def _describe(self) -> None:
         description = self._client.describe_stream(StreamArn=self.arn)["StreamDescription"]
         for shard in description["Shards"]:
-            name = shard["ShardId"]
-            if not self._records.setdefault(name, []):
-                answer = self._client.get_shard_iterator(
-                    StreamArn=self.arn, ShardId=name, ShardIteratorType="TRIM_HORIZON"
-                )
-                self._iterators[name] = answer["ShardIterator"]
-            self._advance(name)
+            self._records.setdefault(shard["ShardId"], [])
+
+    def _beginning(self, shard: str) -> str:
+        answer = self._client.get_shard_iterator(
+            StreamArn=self.arn, ShardId=shard, ShardIteratorType="TRIM_HORIZON"
+        )
+        return answer["ShardIterator"]
 
     def _advance(self, shard: str) -> None:
         """Read a shard to its present end: in these engines an empty page says just that."""

@@ -21,7 +21,7 @@ HOT_KEYS = tuple(f"hot-{number}" for number in range(10))
 ATTRIBUTES = ("a", "b", "c")
 OPERATIONS = ("put", "put", "update", "update", "strip", "delete", "recreate", "once")
 OPERATIONS_MAX = 2_000
-PACE_S = 0.03
+PACE_S = 0.06
 
 
 class Writing:

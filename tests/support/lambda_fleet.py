@@ -22,7 +22,9 @@ from support.blows import BLOWS, Blow
 from support.event_source_mapping import EventSourceMapping, Slot, lambda_record
 from support.lambda_runtime import ExecutionEnvironment
 
-POLL_S = 0.05
+POLL_S = 0.25
+"""Source: AWS Lambda, "Using AWS Lambda with Amazon DynamoDB", four times a second."""
+
 TIMEOUT_S = 10.0
 
 
@@ -152,7 +154,7 @@ class Fleet(World):
             return first == [function.standing() for function in self.functions]
 
         try:
-            until(at_rest, within_s=within_s, what="every record is settled")
+            until(at_rest, within_s=within_s, what="every record is settled", every_s=POLL_S)
         except AssertionError as error:
             raise AssertionError(f"{error}\n{self.said()[-3000:]}") from None
 
@@ -177,9 +179,9 @@ def killing(fleet: Fleet, rng: Random, pause: Callable[[], None]) -> Iterator[li
         while not stop.is_set():
             pause()
             function = rng.choice(fleet.functions)
-            BLOWS.strike(Blow.KILL)
-            rng.choice(function.environments).kill()
-            kills[0] += 1
+            if rng.choice(function.environments).kill():
+                BLOWS.strike(Blow.KILL)
+                kills[0] += 1
 
     thread = threading.Thread(target=kill, daemon=True)
     thread.start()

@@ -83,11 +83,13 @@ class ExecutionEnvironment:
             if of == invocation.id:
                 return json.loads(body)
 
-    def kill(self) -> None:
-        """SIGKILL, at any moment, from any thread."""
+    def kill(self) -> bool:
+        """SIGKILL, at any moment, from any thread; whether there was a process to kill."""
         process = self._process
-        if process is not None and process.poll() is None:
-            process.kill()
+        if process is None or process.poll() is not None:
+            return False
+        process.kill()
+        return True
 
     def cpu_s(self) -> float:
         """CPU seconds of the process so far. Source: proc(5), utime and stime."""
