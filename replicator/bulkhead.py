@@ -35,7 +35,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-from replicator.errors import Poison, spoken
+from replicator.errors import Poison, first_of_all, spoken
 from replicator.flow import Flow
 from replicator.parts import PipelineParts
 from replicator.ports import Checkpoints
@@ -252,7 +252,7 @@ class Bulkhead:
                 halt.set()
                 await running
             except* Exception as group:  # noqa: BLE001 - told, and begun again
-                error = spoken(_first(group))
+                error = spoken(first_of_all(group))
                 fields = self._fields(*targets, error=error)
                 log.error("link.catching_up_failed", extra=fields)  # noqa: TRY400 - in one line
                 failures = 0 if catching.made_progress else failures + 1
@@ -401,9 +401,3 @@ class Bulkhead:
         stats = self._parts.stats
         target = ", ".join(targets)
         return {"table": stats.table, "region": stats.source, "target": target, **more}
-
-
-def _first(error: BaseException) -> BaseException:
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    return error

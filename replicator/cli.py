@@ -19,7 +19,7 @@ from contextlib import suppress
 from importlib import import_module
 from types import ModuleType
 
-from replicator.errors import ConfigurationError, ReplicatorError, spoken
+from replicator.errors import ConfigurationError, ReplicatorError, first_of_all, spoken
 from replicator.logs import configure, where
 from replicator.output import Output
 from replicator.usage import WRONG, parser
@@ -73,8 +73,7 @@ def _commands() -> ModuleType:
 
 def _confess(error: BaseException) -> int:
     """A bug: where it is, and no word of what it says, for that may quote an item."""
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
+    error = first_of_all(error)
     _say(where(error))
     _say(f"replicator: internal error: {spoken(error)}; please report it")
     return NOT_WELL

@@ -209,6 +209,8 @@ def verify(parsed: argparse.Namespace) -> int:
         settle_s=parsed.settle,
         read_units_per_s=parsed.read_rate,
         write_units_per_s=parsed.write_rate,
+        workers=parsed.workers,
+        scheduler=parsed.scheduler,
     )
     with opened_planes(settings) as connect:
         return verify_table(

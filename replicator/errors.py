@@ -73,6 +73,17 @@ class ConditionFailed(ReplicatorError):
         self.item = item
 
 
+class WorkersLost(ReplicatorError):
+    """The cluster that carries out a command has gone, or cannot keep a worker alive."""
+
+
+def first_of_all(error: BaseException) -> BaseException:
+    """An error, or the first of those that a group of tasks ended with."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
+
+
 def spoken(error: BaseException) -> str:
     """An error in one line that holds no data of anybody's.
 

@@ -25,7 +25,7 @@ FIELDS: tuple[tuple[str, str, str], ...] = (
     (PIPELINE, "read_errors, home_retries, throttles", "failed calls to the stream, to the home table; throttled calls of all kinds"),
     (PIPELINE, "stalled, rival", "why it counts as stopped without an error; another process that reads this source"),
     (PIPELINE, "gap.since_us, gap.reason", "records lost to retention; `gap` is null without"),
-    (PIPELINE, "checkpoint_age_s", "how long ago that was read which a restart would read again"),
+    (PIPELINE, "checkpoint_age_s", "how long ago the oldest page was read that a restart would read again"),
     (PIPELINE, "heartbeat_age_s, heartbeat_error", "since the newest heartbeat that came out of the source was sent; why none can be sent"),
     (PIPELINE, "exposure.seconds, exposure.records", "of the worst link"),
     (PIPELINE + "records.", "read, local, echo, ignored, coalesced, clamped", "records read, what they were, folded into newer ones, from too far in the future"),

@@ -18,7 +18,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
-from replicator.errors import Transient, Trimmed, spoken
+from replicator.errors import Transient, Trimmed, first_of_all, spoken
 from replicator.lambda_home import HomeMemory
 from replicator.parts import PipelineParts, PipelineStores
 from replicator.ports import StreamSource
@@ -65,7 +65,7 @@ async def lowest_unsettled(
     except TimeoutError:
         pass  # something at home hangs: what was settled by the last look is known
     except BaseExceptionGroup as group:
-        raise _first(group) from None
+        raise first_of_all(group) from None
     lowest = positions.lowest_beyond(records)
     await _note_at_home(memory, stream_arn, records, lowest, at_home.lowest_beyond(records))
     return lowest
@@ -211,9 +211,3 @@ class _KnownGaps:
     async def load(self, table: str, source: str) -> list[Gap]:
         del table, source
         return [] if self.known is None else [self.known]
-
-
-def _first(error: BaseException) -> BaseException:
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    return error

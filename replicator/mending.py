@@ -22,15 +22,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from replicator.clock import SystemClock
-from replicator.errors import ReplicatorError, spoken
+from replicator.errors import ReplicatorError, first_of_all, spoken
 from replicator.ports import Api
 from replicator.records import Gap
 from replicator.settings import Settings
 from replicator.telemetry import PipelineStats
 from replicator.verify.assembly import VerifyOptions, comparison_of, key_names_of, regions_of_loss
 from replicator.verify.candidates import Difference
-from replicator.verify.command import Patience
 from replicator.verify.comparison import ComparisonStats
+from replicator.verify.patience import Patience
 from replicator.waiting import Gaps
 from replicator.writer import first_of
 
@@ -110,7 +110,7 @@ class Mender:
             errors, others = group.split(ReplicatorError)
             if errors is None or others is not None:
                 raise
-            log.error("gap.not_mended", extra={**place, "error": spoken(_first(errors))})  # noqa: TRY400
+            log.error("gap.not_mended", extra={**place, "error": spoken(first_of_all(errors))})  # noqa: TRY400
             mended = False
         self._put_off(stats, tried_in_vain=not mended)
 
@@ -176,9 +176,3 @@ class Mender:
 def _told_by_figures(difference: Difference) -> None:
     """Keys are nobody's business here; `replicator verify` tells them."""
     del difference
-
-
-def _first(error: BaseException) -> BaseException:
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    return error

@@ -177,7 +177,7 @@ METRICS: tuple[Metric, ...] = (
     ),
     _pipeline(
         "replicator.checkpoint.age", Kind.GAUGE, SECONDS,
-        "how long ago that was read which a restart would read again", "checkpoint_age_s",
+        "how long ago the oldest page was read that a restart would read again", "checkpoint_age_s",
     ),
     _pipeline(
         "replicator.gap", Kind.GAUGE, ONE, "1 while records are known to be lost to retention",

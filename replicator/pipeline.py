@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import logging
 
-from replicator.errors import ReplicatorError, spoken
+from replicator.errors import ReplicatorError, first_of_all, spoken
 from replicator.parts import PipelineParts
 from replicator.pausing import Valve
 from replicator.session import Session
@@ -62,8 +62,7 @@ class Pipeline:
             watching.cancel()
 
     def _failed(self, error: BaseException) -> None:
-        while isinstance(error, BaseExceptionGroup):
-            error = error.exceptions[0]
+        error = first_of_all(error)
         self.stats.state = PipelineState.RETRYING
         self.stats.session_error = spoken(error)
         self.stats.readable = False

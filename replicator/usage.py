@@ -132,6 +132,13 @@ def _add_run(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
 
 
+def _add_cluster(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--workers", type=arguments.count, help="processes of a Dask cluster made here"
+    )
+    parser.add_argument("--scheduler", metavar="ADDRESS", help="of a Dask cluster to work on")
+
+
 def _add_verify(parser: argparse.ArgumentParser) -> None:
     parser.epilog = (
         "Keys of items that differ are printed in clear, and written to the report. Exit status: "
@@ -162,6 +169,7 @@ def _add_verify(parser: argparse.ArgumentParser) -> None:
         "--write-rate", type=arguments.rate, metavar="UNITS",
         help="write units a second that --repair spends in each region; likewise",
     )  # fmt: skip
+    _add_cluster(parser)
     parser.add_argument(
         "--report", type=Path, metavar="FILE", help="write each difference here as a line of JSON"
     )
@@ -193,10 +201,7 @@ def _add_backfill(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--segments", type=arguments.count, help="of the scan, 8 or more if left out"
     )
-    parser.add_argument(
-        "--workers", type=arguments.count, help="processes of a Dask cluster made here"
-    )
-    parser.add_argument("--scheduler", metavar="ADDRESS", help="of a Dask cluster to work on")
+    _add_cluster(parser)
     parser.add_argument(
         "--restart", action="store_true", help="begin anew, also where one is not finished"
     )

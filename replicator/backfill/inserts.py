@@ -18,10 +18,10 @@ import logging
 from collections.abc import Mapping, Sequence
 from functools import lru_cache, partial
 
-from replicator.backfill.rate import Budget
 from replicator.errors import Replaced, ReplicatorError, Throttled, Transient
 from replicator.handover.active import Fence
 from replicator.ports import Api
+from replicator.rate import Budget
 from replicator.requests import Wire
 from replicator.writer import Writer
 

@@ -16,11 +16,11 @@ from functools import partial
 
 from conflict.operations import Image, Key, judged
 from replicator.backfill.jobs import Jobs
-from replicator.backfill.rate import Budget
 from replicator.backfill.tally import Tally
 from replicator.backfill.target import Scanned, Target, scanned
 from replicator.backfill.units import item_bytes, scan_units
 from replicator.ports import Api
+from replicator.rate import Budget
 from replicator.requests import TableRequests, Wire
 from replicator.view import WHOLE, View
 from replicator.writer import Writer

@@ -40,11 +40,11 @@ from conflict.operations import (
 from conflict.seed import Seeded, Terms, incoming_of, look_again, may_fill, seed
 from conflict.version import Version
 from replicator.backfill.inserts import Inserts
-from replicator.backfill.rate import Budget
 from replicator.backfill.tally import REFUSED, UNITS
 from replicator.backfill.units import item_bytes, write_units
 from replicator.errors import Malformed, Poison
 from replicator.ports import READ_BATCH_MAX, KeyStates, Sleep, Table
+from replicator.rate import Budget
 from replicator.requests import Wire
 from replicator.writer import Writer
 

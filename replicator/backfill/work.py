@@ -26,17 +26,17 @@ from replicator import loop
 from replicator.backfill.inserts import Inserts
 from replicator.backfill.jobs import Jobs
 from replicator.backfill.plan import Plan
-from replicator.backfill.rate import Bucket, Budget
 from replicator.backfill.segment import SegmentParts, Source, run_segment
 from replicator.backfill.tally import Tally
 from replicator.backfill.target import PaidTable, SeparateStates, Target, TargetParts
 from replicator.clock import SystemClock
 from replicator.compose import DAY_S, HOME_SLACK_US, fence_of, region_port, table_port
-from replicator.errors import Fatal, Replaced, spoken
+from replicator.errors import Fatal, Replaced, first_of_all, spoken
 from replicator.handover.active import Fence, FencedStates, FencedTable
 from replicator.key_states import ControlKeyStates
 from replicator.plane import open_region
 from replicator.ports import READ_BATCH_MAX, Api, KeyStates, Table
+from replicator.rate import Bucket, Budget, bucket_of
 from replicator.records import Parked
 from replicator.requests import TableRequests
 from replicator.settings import Settings
@@ -122,20 +122,8 @@ async def work_over(
     return Tally.sum(tallies)
 
 
-def first_of_all(error: BaseException) -> BaseException:
-    """The first of the errors that a group of tasks ended with."""
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    return error
-
-
 def _own_bucket(order: Order, name: str) -> Bucket:
     return bucket_of(rates_of(order)[name])
-
-
-def bucket_of(rate: float | None) -> Bucket:
-    """A bucket in this process's time."""
-    return Bucket(rate, monotonic_s=SystemClock().monotonic_s, sleep=asyncio.sleep)
 
 
 def _open(settings: Settings, region: str, opened: ExitStack) -> Api:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from replicator.compose import stores
-from replicator.errors import Fatal, ReplicatorError
+from replicator.errors import Fatal, ReplicatorError, first_of_all
 from replicator.handover.across import Across
 from replicator.handover.active import Handover, Handovers
 from replicator.handover.exposure import Exposure, not_in, noted_exposure, read_exposure
@@ -26,8 +26,8 @@ from replicator.table import DynamoTable, describe_table, key_of
 from replicator.transformer import Transformer
 from replicator.verify.assembly import VerifyOptions, comparison_of, key_names_of
 from replicator.verify.candidates import Difference
-from replicator.verify.command import Patience
 from replicator.verify.comparison import ComparisonStats
+from replicator.verify.patience import Patience
 
 READY_POLLS_MAX = 120
 READY_POLL_S = 0.5
@@ -189,8 +189,7 @@ def _count_only(difference: Difference) -> None:
 
 def reason(error: BaseException) -> str:
     """The first thing that went wrong, in one line."""
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
+    error = first_of_all(error)
     if isinstance(error, TimeoutError):
         return "no answer"
     return str(error) if isinstance(error, ReplicatorError) else type(error).__name__

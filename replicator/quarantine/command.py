@@ -29,7 +29,7 @@ from replicator.records import Parked, ParkedNote
 from replicator.settings import Settings
 from replicator.show import plain
 from replicator.table import describe_table
-from replicator.verify.command import Patience
+from replicator.verify.patience import Patience
 from replicator.waiting import Quarantine
 from replicator.writer import Writer, WriterLimits
 

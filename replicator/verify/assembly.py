@@ -10,7 +10,6 @@ from random import Random
 
 from conflict.operations import Key
 from conflict.repair import Holding, Verdict, compare, compare_one_way
-from replicator.backfill.rate import Bucket
 from replicator.backfill.units import item_bytes, write_units
 from replicator.compose import fence_of, region_port, stores
 from replicator.errors import ConfigurationError, Replaced, ReplicatorError
@@ -24,12 +23,14 @@ from replicator.preflight import (
     remedy,
     table_subject,
 )
+from replicator.rate import Bucket, Budget
 from replicator.records import Mode
 from replicator.requests import TableRequests
 from replicator.settings import Settings
 from replicator.verify.candidates import Judge, Pay
 from replicator.verify.comparison import Comparison, ComparisonLimits
-from replicator.verify.scan import SEGMENTS, Pace, Scanner
+from replicator.verify.reading import Reading, ReadingHere
+from replicator.verify.scan import SEGMENTS, Scanner
 from replicator.view import WHOLE, View, wrong_view
 from replicator.writer import Observer, Writer, WriterLimits
 
@@ -47,6 +48,9 @@ class VerifyOptions:
     read_units_per_s: float | None = None
     write_units_per_s: float | None = None
     """Of repairs, in each region."""
+    workers: int | None = None
+    scheduler: str | None = None
+    """Of a cluster that reads; without either this process does."""
 
 
 def comparison_of(
@@ -59,17 +63,60 @@ def comparison_of(
     observer: Observer,
     lost: Collection[str] = (),
     segments: int = SEGMENTS,
+    reading: Reading | None = None,
 ) -> Comparison:
     """The comparison of a table's regions, over their endpoints. `lost`: see `regions_of_loss`.
+    `reading`: in place of one by this process, in `segments` of each region.
 
     A repair out of a source that was replaced is refused before anything is read.
     """
     fences = _fences(settings, options.table, apis)
-    writer = Writer(
+    writer = writer_of(
+        settings, options.table, apis, key_names, clock=clock, observer=observer, fences=fences
+    )
+    if reading is None:
+        rate = options.read_units_per_s
+        scanners = {
+            region: scanner_of(
+                settings,
+                options.table,
+                region,
+                api,
+                key_names,
+                writer=writer,
+                budget=Bucket(rate, monotonic_s=clock.monotonic_s, sleep=asyncio.sleep),
+                segments=segments,
+            )
+            for region, api in apis.items()
+        }
+        reading = ReadingHere(scanners)
+    return Comparison(
+        reading=reading,
+        writer=writer,
+        judge=_judge(settings, options, lost),
+        limits=ComparisonLimits(settle_s=options.settle_s, sample=options.sample),
+        sleep=asyncio.sleep,
+        pay=_payer(options, apis, clock) if options.repair else None,
+        admit=partial(_admit, fences, writer) if options.repair else None,
+    )
+
+
+def writer_of(
+    settings: Settings,
+    table: str,
+    apis: Mapping[str, Api],
+    key_names: tuple[str, ...],
+    *,
+    clock: Clock,
+    observer: Observer,
+    fences: Mapping[str, Fence],
+) -> Writer:
+    """What makes the calls to some regions, again until they are answered."""
+    return Writer(
         regions={
             region: region_port(
                 settings,
-                options.table,
+                table,
                 region,
                 api,
                 key_names,
@@ -84,30 +131,32 @@ def comparison_of(
         sleep=asyncio.sleep,
         rng=Random(),
     )
-    scanners = {
-        region: Scanner(
-            region=region,
-            api=api,
-            requests=TableRequests(
-                table=settings.table_name(options.table, region),
-                marker=settings.tables[options.table].marker,
-                key_names=key_names,
-            ),
-            writer=writer,
-            pace=Pace(options.read_units_per_s, clock=clock, sleep=asyncio.sleep),
-            segments=segments,
-            view=view_of_scan(settings, options.table, region),
-        )
-        for region, api in apis.items()
-    }
-    return Comparison(
-        scanners=scanners,
+
+
+def scanner_of(
+    settings: Settings,
+    table: str,
+    region: str,
+    api: Api,
+    key_names: tuple[str, ...],
+    *,
+    writer: Writer,
+    budget: Budget,
+    segments: int,
+) -> Scanner:
+    """What reads a table in one region, in so many segments."""
+    return Scanner(
+        region=region,
+        api=api,
+        requests=TableRequests(
+            table=settings.table_name(table, region),
+            marker=settings.tables[table].marker,
+            key_names=key_names,
+        ),
         writer=writer,
-        judge=_judge(settings, options, lost),
-        limits=ComparisonLimits(settle_s=options.settle_s, sample=options.sample),
-        sleep=asyncio.sleep,
-        pay=_payer(options, apis, clock) if options.repair else None,
-        admit=partial(_admit, fences, writer) if options.repair else None,
+        budget=budget,
+        segments=segments,
+        view=view_of_scan(settings, table, region),
     )
 
 

@@ -11,8 +11,7 @@ import asyncio
 import json
 import sys
 from collections.abc import Iterable, Mapping
-from contextlib import nullcontext
-from dataclasses import dataclass, field
+from contextlib import AbstractAsyncContextManager, nullcontext
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -20,11 +19,11 @@ from replicator import loop, private_files
 from replicator.clock import SystemClock
 from replicator.errors import (
     ConfigurationError,
-    Fatal,
     Malformed,
     Replaced,
     ReplicatorError,
-    Throttled,
+    WorkersLost,
+    first_of_all,
     suggestion,
 )
 from replicator.ports import Api, Clock
@@ -34,6 +33,8 @@ from replicator.settings import Settings
 from replicator.verify.assembly import VerifyOptions, comparison_of, key_names_of, regions_of_loss
 from replicator.verify.candidates import Difference
 from replicator.verify.comparison import Comparison
+from replicator.verify.patience import Patience
+from replicator.verify.reading import Reading
 from replicator.verify.report import (
     difference_document,
     difference_line,
@@ -42,42 +43,10 @@ from replicator.verify.report import (
 )
 from replicator.waiting import Gaps
 
-GIVE_UP_AFTER_S = 60.0
-"""How long a region may fail without a single answer before the command ends."""
-
 PROGRESS_EVERY_S = 1.0
 
 OPENING = '{"differences": ['
 """Of the document; what is refused before anything is compared prints none."""
-
-
-@dataclass(slots=True)
-class Patience:
-    """Ends what a person waits for when a region has not answered for a while.
-
-    What cannot pass ends it at once; throttling never does.
-    """
-
-    clock: Clock
-    failing_since_s: dict[str, float] = field(default_factory=dict)
-
-    def failed(self, region: str, error: Exception) -> None:
-        if isinstance(error, Throttled):
-            return
-        now_s = self.clock.monotonic_s()
-        if now_s - self.failing_since_s.setdefault(region, now_s) > GIVE_UP_AFTER_S:
-            raise Fatal(str(error))
-
-    def recovered(self, region: str) -> None:
-        self.failing_since_s.pop(region, None)
-
-    def stuck(self, region: str, error: Exception, *, first: bool) -> None:
-        del region, first
-        if isinstance(error, ReplicatorError):
-            raise error
-
-    def freed(self, region: str) -> None:
-        del region
 
 
 def verify_table(
@@ -111,7 +80,9 @@ def verify_table(
 
 
 def checked_regions(settings: Settings, options: VerifyOptions) -> tuple[str, ...]:
-    """The regions to compare. Raises: ConfigurationError for options that do not fit the table."""
+    """The regions to compare. Raises: ConfigurationError for options that do not fit."""
+    if options.workers is not None and options.scheduler is not None:
+        raise ConfigurationError("--workers: makes a cluster of its own; drop it or --scheduler")
     entry = settings.tables.get(options.table)
     if entry is None:
         remedy_text = suggestion(options.table, settings.tables)
@@ -148,34 +119,47 @@ async def _verify(
     key_names = await key_names_of(settings, options.table, apis)
     lost = await regions_of_loss(settings, options.table, apis, clock)
     gaps = await _gaps_to_close(settings, options, apis)
-    comparison = comparison_of(
-        settings,
-        options,
-        apis=apis,
-        key_names=key_names,
-        clock=clock,
-        observer=Patience(clock),
-        lost=lost,
-    )
     teller = _Teller(as_json=as_json, file=file, clock=clock)
-    progress = asyncio.create_task(_show_progress(comparison))
-    try:
-        stats = await comparison.run(teller.tell)
-    finally:
-        progress.cancel()
+    async with _reading(settings, options, tuple(apis), key_names) as reading:
+        comparison = comparison_of(
+            settings,
+            options,
+            apis=apis,
+            key_names=key_names,
+            clock=clock,
+            observer=Patience(clock),
+            lost=lost,
+            reading=reading,
+        )
+        progress = asyncio.create_task(_show_progress(comparison))
+        try:
+            stats = await comparison.run(teller.tell)
+        finally:
+            progress.cancel()
     if not stats.standing:
         await _close(settings, gaps, apis)
     teller.close(
         summary_document(
             options.table,
             stats,
-            units={region: s.stats.units for region, s in comparison.scanners.items()},
+            units=comparison.reading.units,
             sample=options.sample,
             lost=lost,
             seconds=clock.monotonic_s() - started_s,
         )
     )
     return 0 if stats.clean else 1
+
+
+def _reading(
+    settings: Settings, options: VerifyOptions, regions: tuple[str, ...], key_names: tuple[str, ...]
+) -> AbstractAsyncContextManager[Reading | None]:
+    """Who reads the tables; None: this process."""
+    if options.workers is None and options.scheduler is None:
+        return nullcontext()
+    from replicator.verify.cluster import reading_there  # noqa: PLC0415 - an extra
+
+    return reading_there(settings, options, regions=regions, key_names=key_names)
 
 
 async def _gaps_to_close(
@@ -242,7 +226,7 @@ async def _show_progress(comparison: Comparison) -> None:
     try:
         while True:
             stats = comparison.stats
-            read = ", ".join(f"{r} {s.stats.items:,}" for r, s in comparison.scanners.items())
+            read = ", ".join(f"{r} {items:,}" for r, items in comparison.reading.items.items())
             line = f"{stats.stage}: {read}; {stats.differences:,} differ"
             sys.stderr.write(f"\r{line[:160]}\x1b[K")
             sys.stderr.flush()
@@ -253,11 +237,10 @@ async def _show_progress(comparison: Comparison) -> None:
 
 def _told(error: BaseException) -> ConfigurationError:
     """The first of what went wrong, with what a person can do about it."""
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
+    error = first_of_all(error)
     if isinstance(error, ConfigurationError):
         return error
-    if isinstance(error, Replaced | Malformed):  # names its own remedy
+    if isinstance(error, Replaced | Malformed | WorkersLost):  # names its own remedy
         return ConfigurationError(str(error))
     if isinstance(error, ReplicatorError):
         return ConfigurationError(f"{error}; {remedy(error)}")

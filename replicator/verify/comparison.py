@@ -15,17 +15,14 @@ This module must not know settings, files or how a region is reached.
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Awaitable, Callable, Collection, Mapping
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
-from conflict.content import digest
-from conflict.operations import Image, Key
 from replicator.ports import Sleep
 from replicator.verify.candidates import Candidates, Difference, Judge, Pay
-from replicator.verify.digests import BUCKETS, Buckets, Suspects, bucket_of, grouped, key_digest
+from replicator.verify.digests import BUCKETS, grouped
 from replicator.verify.digests import unequal as unequal_buckets
-from replicator.verify.scan import Scanner
+from replicator.verify.reading import Reading
 from replicator.writer import Writer
 
 KEYS_MAX = 50_000
@@ -71,7 +68,7 @@ class Comparison:
     def __init__(
         self,
         *,
-        scanners: Mapping[str, Scanner],
+        reading: Reading,
         writer: Writer,
         judge: Judge,
         limits: ComparisonLimits,
@@ -82,20 +79,15 @@ class Comparison:
         """`pay`: asked before each repair; without it nothing is repaired. `admit`: asked before
         all else; raises where the comparison must not be made."""
         self._admit = admit
-        self._scanners, self._limits, self._pay = scanners, limits, pay
+        self.reading, self._limits, self._pay = reading, limits, pay
         self._writer, self._judge, self._sleep = writer, judge, sleep
         self._sampled = max(1, round(limits.sample * BUCKETS))
         self.stats = ComparisonStats()
 
-    @property
-    def scanners(self) -> Mapping[str, Scanner]:
-        """Who reads each region, with the figures of that."""
-        return self._scanners
-
     async def run(self, report: Callable[[Difference], None]) -> ComparisonStats:
         """Compare; `report` is told of each difference as it is settled."""
         candidates = Candidates(
-            regions=tuple(self._scanners),
+            regions=self.reading.regions,
             writer=self._writer,
             judge=self._judge,
             pay=self._pay,
@@ -106,50 +98,18 @@ class Comparison:
         stats = self.stats
         if self._admit is not None:
             await self._admit()
-        sums = await self._sums()
+        sums = await self.reading.sums(self._sampled)
+        stats.items = dict(self.reading.items)
         unequal = unequal_buckets(sums)
         stats.buckets_unequal = len(unequal)
         for group in grouped(unequal, sums, self._limits.keys_max):
             stats.stage = "looking for the keys that differ"
-            keys = await self._suspects(group)
+            keys = await self.reading.suspects(group)
             stats.candidates += len(keys)
             stats.stage = "looking at each"
             stats.restless += await candidates.settle(keys)
         stats.stage = "done"
         return stats
-
-    async def _sums(self) -> dict[str, Buckets]:
-        sums = {region: Buckets() for region in self._scanners}
-
-        def take_into(region: str) -> Callable[[Key, Image], None]:
-            add = sums[region].add
-
-            def take(key: Key, image: Image) -> None:
-                bucket = bucket_of(key_digest(key))
-                if bucket < self._sampled:
-                    add(bucket, digest(image))
-
-            return take
-
-        await self._scan_all(take_into)
-        self.stats.items = {region: s.stats.items for region, s in self._scanners.items()}
-        return sums
-
-    async def _suspects(self, group: Collection[int]) -> list[Key]:
-        suspects = Suspects(len(self._scanners))
-
-        def take(key: Key, image: Image) -> None:
-            named = key_digest(key)
-            if bucket_of(named) in group:
-                suspects.add(named, key, digest(image))
-
-        await self._scan_all(lambda _: take)
-        return suspects.keys()
-
-    async def _scan_all(self, take_into: Callable[[str], Callable[[Key, Image], None]]) -> None:
-        async with asyncio.TaskGroup() as tasks:
-            for region, scanner in self._scanners.items():
-                tasks.create_task(scanner.scan(take_into(region)))
 
     def _note(self, difference: Difference, report: Callable[[Difference], None]) -> None:
         self.stats.differences += 1

@@ -44,6 +44,11 @@ class Buckets:
         self._sums[bucket] = (self._sums[bucket] + int.from_bytes(content, "big")) % _MODULUS
         self._counts[bucket] += 1
 
+    def merge(self, other: Buckets) -> None:
+        """Count what another has counted of the same region."""
+        self._sums = [(a + b) % _MODULUS for a, b in zip(self._sums, other._sums, strict=True)]
+        self._counts = [a + b for a, b in zip(self._counts, other._counts, strict=True)]
+
     def at(self, bucket: int) -> tuple[int, int]:
         """The sum and the count of a bucket."""
         return self._sums[bucket], self._counts[bucket]

@@ -15,7 +15,8 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from conflict.operations import Image, Key
-from replicator.ports import Api, Clock, Sleep
+from replicator.ports import Api
+from replicator.rate import Budget
 from replicator.requests import TableRequests, Wire
 from replicator.table import key_of
 from replicator.view import WHOLE, View
@@ -34,22 +35,6 @@ UNITS_OF_A_PAGE = 128.0
 Source: Developer Guide, "Read consistency" and API_Scan, "1 MB"."""
 
 
-class Pace:
-    """Keeps what is spent below a rate, by waiting after each page for what it cost."""
-
-    def __init__(self, units_per_s: float | None, *, clock: Clock, sleep: Sleep) -> None:
-        self._units_per_s, self._clock, self._sleep = units_per_s, clock, sleep
-        self._paid_until_s = clock.monotonic_s()
-
-    async def spend(self, units: float) -> None:
-        """Return when these units, and all that were spent before them, are within the rate."""
-        if self._units_per_s is None:
-            return
-        now_s = self._clock.monotonic_s()
-        self._paid_until_s = max(self._paid_until_s, now_s) + units / self._units_per_s
-        await self._sleep(self._paid_until_s - now_s)
-
-
 @dataclass(slots=True)
 class ScanStats:
     """What reading a region has come to so far."""
@@ -66,7 +51,7 @@ class Scanner:
     api: Api
     requests: TableRequests
     writer: Writer
-    pace: Pace
+    budget: Budget
     segments: int = SEGMENTS
     view: View = WHOLE
     stats: ScanStats = field(default_factory=ScanStats)
@@ -76,9 +61,10 @@ class Scanner:
         self.stats.items = 0
         async with asyncio.TaskGroup() as group:
             for segment in range(self.segments):
-                group.create_task(self._scan_segment(segment, take))
+                group.create_task(self.scan_segment(segment, take))
 
-    async def _scan_segment(self, segment: int, take: Callable[[Key, Image], None]) -> None:
+    async def scan_segment(self, segment: int, take: Callable[[Key, Image], None]) -> None:
+        """The same of one of the segments, beside whoever reads the others."""
         request: Wire = {
             "TableName": self.requests.table,
             "Segment": segment,
@@ -91,7 +77,7 @@ class Scanner:
             await self._hand_on(page["Items"], take)
             units = float(page.get("ConsumedCapacity", {}).get("CapacityUnits", UNITS_OF_A_PAGE))
             self.stats.units += units
-            await self.pace.spend(units)
+            await self.budget.take(units)
             if not page.get("LastEvaluatedKey"):
                 return
             request = {**request, "ExclusiveStartKey": page["LastEvaluatedKey"]}

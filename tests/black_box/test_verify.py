@@ -133,3 +133,41 @@ def test_f13_a_gap_mends_itself(world: World) -> None:
     assert {item["id"]["S"]: item["v"]["S"] for item in found} == dict.fromkeys(
         ("updated", "replaced", "inserted"), "new"
     )
+
+
+def test_a_cluster_finds_and_repairs_what_one_process_does(world: World) -> None:
+    """Every kind of difference, each told once, and as many items counted."""
+    home, away = REGIONS[:2]
+    table = world.add(Table(unique_name(), source=home, targets=(away,)))
+    items = [{"id": {"S": f"item-{number}"}, "v": {"S": "x"}} for number in range(300)]
+    for start in range(0, len(items), 25):
+        puts: Any = [{"PutRequest": {"Item": item}} for item in items[start : start + 25]]
+        for region in (home, away):
+            world.connection.client(region).batch_write_item(RequestItems={table.name: puts})
+    client = world.connection.client(away)
+    client.put_item(TableName=table.name, Item={"id": {"S": "item-1"}, "v": {"S": "other"}})
+    client.put_item(TableName=table.name, Item={"id": {"S": "stray"}})
+    client.delete_item(TableName=table.name, Key={"id": {"S": "item-2"}})
+
+    here, there, repaired = (
+        verify(world, table, *options)
+        for options in ((), ("--workers", "2"), ("--workers", "2", "--repair"))
+    )
+    for status, document in (here, there):
+        assert status == 1
+        assert document["summary"]["items"] == {home: 300, away: 300}
+        assert by_key(document) == {"item-1": "=*", "item-2": "=+", "stray": "=-"}
+    assert (repaired[0], repaired[1]["summary"]["repaired"]) == (0, 3)
+    world.assert_equal()
+    assert verify(world, table)[0] == 0
+
+
+def by_key(document: Any) -> dict[str, str]:
+    """The signs of what differs, one for each region."""
+    differences = document["differences"]
+    found = {
+        each["key"]["id"]["S"]: "".join(side["sign"] for side in each["regions"].values())
+        for each in differences
+    }
+    assert len(found) == len(differences), "told twice"
+    return found

@@ -25,7 +25,7 @@ from replicator.preflight import examine, failed
 from replicator.settings import RegionSettings, Settings, TableSettings
 from replicator.telemetry import PipelineStats
 from replicator.verify.assembly import VerifyOptions, comparison_of, key_names_of
-from replicator.verify.command import Patience
+from replicator.verify.patience import Patience
 from support.engines import Engine
 from support.event_source_mapping import lambda_record
 from support.ledgers import conflict

@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 
 from replicator.backfill.inserts import STATEMENT_CHARACTERS_MAX, Inserts
-from replicator.backfill.rate import Bucket
 from replicator.backfill.work import Watch
 from replicator.dynamodb import Boto3Api
 from replicator.errors import Fatal, ReplicatorError, Transient
 from replicator.ports import Api
+from replicator.rate import Bucket
 from replicator.writer import RegionPort, Writer, WriterLimits
 from support.adapters import MemoryPorts
 from support.clock import VirtualClock

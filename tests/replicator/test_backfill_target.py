@@ -12,7 +12,6 @@ from conflict.operations import Image, Item, Key, KeyState, RaiseTombstone, mark
 from conflict.seed import Seeded, Terms
 from conflict.version import Kind, Version
 from replicator.backfill.inserts import BATCH_STATEMENTS_MAX, Inserts
-from replicator.backfill.rate import Bucket
 from replicator.backfill.tally import REFUSED, UNITS
 from replicator.backfill.target import (
     SECOND_LOOK_S,
@@ -25,6 +24,7 @@ from replicator.backfill.target import (
 )
 from replicator.backfill.work import Watch
 from replicator.errors import Fatal, Malformed, Poison, Throttled
+from replicator.rate import Bucket
 from replicator.writer import RegionPort, Writer, WriterLimits
 from support.adapters import MemoryPorts
 from support.clock import VirtualClock

@@ -15,6 +15,7 @@ from conflict.repair import Verdict, compare
 from conflict.version import Kind, Version
 from replicator.errors import Poison, Throttled
 from replicator.ports import Sleep
+from replicator.rate import Bucket
 from replicator.requests import TableRequests, Wire
 from replicator.table import key_of
 from replicator.verify.candidates import STEADY_LOOKS, Candidates, Difference
@@ -28,8 +29,9 @@ from replicator.verify.digests import (
     key_digest,
     unequal,
 )
+from replicator.verify.reading import ReadingHere
 from replicator.verify.report import difference_document, difference_line
-from replicator.verify.scan import Pace, Scanner
+from replicator.verify.scan import Scanner
 from replicator.writer import RegionPort, Writer, WriterLimits
 from support.adapters import MemoryPorts
 from support.clock import VirtualClock
@@ -101,19 +103,6 @@ def test_a_key_that_all_regions_share_is_no_suspect() -> None:
 
 
 # --- reading --------------------------------------------------------------------------------------
-
-
-def test_reading_keeps_to_its_rate() -> None:
-    """So many units a second, whoever spends them."""
-    clock = VirtualClock()
-
-    async def spend() -> float:
-        pace = Pace(50.0, clock=clock, sleep=clock.sleep)
-        for _ in range(4):
-            await pace.spend(100.0)
-        return clock.monotonic_s()
-
-    assert clock.run(spend()) == pytest.approx(8.0)
 
 
 class Unsure:
@@ -201,7 +190,7 @@ def scanners(scene: Scene, apis: Mapping[str, ScriptedApi]) -> dict[str, Scanner
             api=api,
             requests=TableRequests(table="orders", marker=MARKER, key_names=("id",)),
             writer=scene.writer,
-            pace=Pace(None, clock=scene.clock, sleep=scene.clock.sleep),
+            budget=Bucket(None, monotonic_s=scene.clock.monotonic_s, sleep=scene.clock.sleep),
             segments=1,
         )
         for region, api in apis.items()
@@ -211,7 +200,7 @@ def scanners(scene: Scene, apis: Mapping[str, ScriptedApi]) -> dict[str, Scanner
 def compared(scene: Scene, apis: Mapping[str, ScriptedApi]) -> Comparison:
     """A comparison that has run."""
     comparison = Comparison(
-        scanners=scanners(scene, apis),
+        reading=ReadingHere(scanners(scene, apis)),
         writer=scene.writer,
         judge=compare,
         limits=ComparisonLimits(settle_s=SETTLE_S),
@@ -233,7 +222,7 @@ def test_equal_tables_are_read_once_and_no_item_is_looked_at(scene: Scene) -> No
 
     assert comparison.stats.clean
     assert comparison.stats.items == {"us": 2, "eu": 2}
-    assert comparison.scanners["us"].stats.units == 5.0
+    assert comparison.reading.units["us"] == 5.0
     assert us.calls[-1][1]["ExclusiveStartKey"] == cursor["LastEvaluatedKey"]
     assert not any(port.batches for port in scene.ports.values())
 

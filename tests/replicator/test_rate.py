@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from replicator.backfill.rate import GRANT_S, Allowance, Bucket, hand_out
+from replicator.rate import GRANT_S, Allowance, Bucket, hand_out
 from support.clock import VirtualClock
 
 

@@ -1,4 +1,4 @@
-"""The rate of a backfill on a real cluster: one bound for all workers, dead ones included."""
+"""Work on a real cluster: each order once, one bound for all workers, dead ones included."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ from typing import Any
 
 import pytest
 
-from replicator.backfill.cluster import shared_budget, shared_rates
-from replicator.backfill.rate import GRANT_S
+from replicator.cluster import opened_cluster, shared_budget, shared_rates
+from replicator.errors import ConfigurationError, Fatal
+from replicator.rate import GRANT_S
 
 distributed = pytest.importorskip("distributed")
 
@@ -113,3 +114,45 @@ def test_what_a_killed_worker_does_not_spend_the_others_do(tmp_path: Path) -> No
                 await task.cancel()
 
     asyncio.run(main())
+
+
+def squared(order: tuple[str, int], queues: Mapping[str, str]) -> int:
+    """A task: the first to be given 3 dies with its worker, once."""
+    assert not queues
+    directory, number = order
+    died = Path(directory, "died")
+    if number == 3 and not died.exists():
+        died.touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    if number < 0:
+        raise Fatal("no root")
+    return number * number
+
+
+@pytest.mark.timeout(300)
+def test_each_order_is_carried_out_once_though_a_worker_dies(tmp_path: Path) -> None:
+    """It is given to another; what was raised by one of them ends all, without its group."""
+    results: list[int] = []
+
+    async def main(numbers: range) -> None:
+        async with opened_cluster(workers=2, scheduler=None) as cluster:
+            orders = ((str(tmp_path), number) for number in numbers)
+            await cluster.each(squared, orders, {}, results.append)
+
+    asyncio.run(main(range(8)))
+    assert sorted(results) == [number * number for number in range(8)]
+    assert (tmp_path / "died").exists()
+    with pytest.raises(Fatal, match="no root"):
+        asyncio.run(main(range(-1, 8)))
+
+
+def test_a_scheduler_that_is_not_there_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It names the option."""
+    monkeypatch.setattr("replicator.cluster.CONNECT_WITHIN_S", 0.5)
+
+    async def main() -> None:
+        async with opened_cluster(workers=None, scheduler="tcp://127.0.0.1:9"):
+            pytest.fail("nobody listens there")
+
+    with pytest.raises(ConfigurationError, match=r"^--scheduler: tcp://127.0.0.1:9 does not ans"):
+        asyncio.run(main())

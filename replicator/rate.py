@@ -16,6 +16,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Protocol
 
+from replicator.clock import SystemClock
 from replicator.ports import Sleep
 
 BURST_S = 1.0
@@ -52,6 +53,11 @@ class Bucket:
         self._paid_until_s = start_s + units / self._rate
         if self._paid_until_s > now_s:
             await self._sleep(self._paid_until_s - now_s)
+
+
+def bucket_of(rate: float | None) -> Bucket:
+    """A bucket in this process's time."""
+    return Bucket(rate, monotonic_s=SystemClock().monotonic_s, sleep=asyncio.sleep)
 
 
 class Allowance:
