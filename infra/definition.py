@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from infra.alarms import Alarm, alarms_of
+from infra.dashboard import dashboard_of
 from infra.permissions import Statement, access_statements, service_statements, visitors
 from replicator.control import CONTROL_KEY_SCHEMA, CONTROL_TTL_ATTRIBUTE
 from replicator.settings import Settings
@@ -154,7 +155,8 @@ def stack_of(settings: Settings, region: str, options: Options) -> Stack:
         else:
             resources += _service(settings, region, options)
         resources.append(_role(region, options.mode, statements))
-        resources.append(_dashboard(region, aws_region, alarms))
+        dashboard = dashboard_of(region, aws_region, alarms)
+        resources.append(Resource(key="Dashboard", kind="dashboard", properties=dashboard))
     opened = any(region in table.members for table in settings.tables.values())
     if opened and settings.regions[region].role_arn is not None:
         resources.append(_access_role(settings, region, kms=options.kms))
@@ -346,43 +348,3 @@ def _access_role(settings: Settings, region: str, *, kms: bool) -> Resource:
         "statements": access_statements(settings, region, kms=kms),
     }
     return Resource(key="AccessRole", kind="role", properties=properties)
-
-
-def _dashboard(region: str, aws_region: str, alarms: Sequence[Alarm]) -> Resource:
-    """One graph for each thing that an alarm watches, with the threshold drawn in."""
-    graphs: dict[str, list[Alarm]] = {}
-    for alarm in alarms:
-        graphs.setdefault(alarm.metric, []).append(alarm)
-    widgets = [
-        {
-            "type": "metric",
-            "width": 12,
-            "height": 6,
-            "properties": {
-                "region": aws_region,
-                "title": metric,
-                "stat": found[0].statistic,
-                "period": found[0].period_s,
-                "metrics": _series(found),
-                "annotations": {
-                    "horizontal": [
-                        {"label": threshold_label, "value": threshold}
-                        for threshold_label, threshold in sorted(
-                            {(alarm.kind, alarm.threshold) for alarm in found}
-                        )
-                    ]
-                },
-            },
-        }
-        for metric, found in graphs.items()
-    ]
-    properties = {"name": f"replicator-{region}", "body": {"widgets": widgets}}
-    return Resource(key="Dashboard", kind="dashboard", properties=properties)
-
-
-def _series(alarms: Sequence[Alarm]) -> list[list[str]]:
-    found: dict[tuple[str, ...], None] = {}
-    for alarm in alarms:
-        pairs = [text for pair in alarm.dimensions.items() for text in pair]
-        found[(alarm.namespace, alarm.metric, *pairs)] = None
-    return [list(series) for series in found]
