@@ -4,7 +4,7 @@ A `Stack` is a list of resources whose properties hold texts with tokens: `${par
 `${account}`, `${param.NAME}`, `${arn.RESOURCE}`, `${stream.TABLE}`. cloudformation.py and
 terraform.py put their own words in place of the tokens, so that both say the same by construction.
 
-Two modes: `lambda` (a function, one event source mapping per table, and one on the queue of what
+Two modes: `lambda` (a function, one event source mapping per stream, and one on the queue of what
 those give up) and `service` (a container on
 ECS, one task). Streams of tables that exist are turned on by `replicator setup`; their ARNs are
 parameters. With `--create` the tables are made here, stream included.
@@ -19,7 +19,9 @@ from typing import Any
 from infra.alarms import Alarm, alarms_of
 from infra.dashboard import dashboard_of
 from infra.permissions import Statement, access_statements, service_statements, visitors
+from infra.shared import holder, holders
 from replicator.control import CONTROL_KEY_SCHEMA, CONTROL_TTL_ATTRIBUTE
+from replicator.errors import ConfigurationError
 from replicator.settings import Settings
 
 HANDLER = "replicator.lambda_handler.handler"
@@ -119,7 +121,8 @@ class Stack:
     statements: Sequence[Statement]
     alarms: Sequence[Alarm]
     created: frozenset[str]
-    """The tables that are made here; of the others the stream's ARN is a parameter."""
+    """The tables that are made here, by their holders (shared.py); of the others the stream's ARN
+    is a parameter."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -143,7 +146,10 @@ def logical(text: str) -> str:
 
 
 def stack_of(settings: Settings, region: str, options: Options) -> Stack:
-    """What one region of the configuration takes."""
+    """What one region of the configuration takes.
+
+    Raises: ConfigurationError where one table is to be made with two keys.
+    """
     aws_region = settings.regions[region].aws_region
     read = [name for name, table in settings.tables.items() if region in table.sources]
     statements = service_statements(settings, region, options.mode, kms=options.kms) if read else []
@@ -151,7 +157,7 @@ def stack_of(settings: Settings, region: str, options: Options) -> Stack:
     resources = [_control_table(settings, options), *_tables(settings, region, options)]
     if read:
         if options.mode == "lambda":
-            resources += _lambda(region, read, options)
+            resources += _lambda(region, holders(settings, read, region), options)
         else:
             resources += _service(settings, region, options)
         resources.append(_role(region, options.mode, statements))
@@ -168,7 +174,7 @@ def stack_of(settings: Settings, region: str, options: Options) -> Stack:
         resources=resources,
         statements=statements,
         alarms=alarms,
-        created=frozenset(options.create),
+        created=frozenset(_created(settings, region, options)),
     )
 
 
@@ -179,8 +185,9 @@ def _parameters(
     found = []
     if read:
         found.append(Parameter(name="AlarmTopicArn", text="SNS topic that alarms are sent to"))
-    for table in read:
-        if table not in options.create:
+    created = _created(settings, region, options)
+    for table in holders(settings, read, region):
+        if table not in created:
             text = f"Stream of {settings.table_name(table, region)}: DescribeTable, LatestStreamArn"
             found.append(Parameter(name=f"StreamArn{logical(table)}", text=text))
     if options.kms:
@@ -226,6 +233,20 @@ def _control_table(settings: Settings, options: Options) -> Resource:
     return Resource(key="ControlTable", kind="table", properties=properties)
 
 
+def _created(settings: Settings, region: str, options: Options) -> Mapping[str, Mapping[str, str]]:
+    """The keys of the tables that are to be made in a region, by their holders."""
+    found: dict[str, Mapping[str, str]] = {}
+    for table, keys in options.create.items():
+        if region not in settings.tables[table].members:
+            continue
+        first = found.setdefault(holder(settings, table, region), keys)
+        if [*first.items()] != [*keys.items()]:
+            name = settings.table_name(table, region)
+            text = f"{name} in {region} is asked for with two keys; state the same for every entry"
+            raise ConfigurationError(f'--create: "{table}": {text}')
+    return found
+
+
 def _tables(settings: Settings, region: str, options: Options) -> list[Resource]:
     """Tables that were asked for, in the regions that have them, with the stream of their mode."""
     return [
@@ -240,8 +261,7 @@ def _tables(settings: Settings, region: str, options: Options) -> list[Resource]
                 "kms": options.key,
             },
         )
-        for table, keys in options.create.items()
-        if region in settings.tables[table].members
+        for table, keys in _created(settings, region, options).items()
     ]
 
 

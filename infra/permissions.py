@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from infra.shared import holders
 from replicator.errors import ConfigurationError
 from replicator.records import Mode
 from replicator.settings import Settings
@@ -92,7 +93,7 @@ def service_statements(settings: Settings, region: str, mode: str, *, kms: bool)
     tables = [name for name, table in settings.tables.items() if region in table.sources]
     members = {other for name in tables for other in settings.tables[name].members}
     near = [r for r in settings.regions if r in members and _is_ours(settings, r)]
-    streams = tuple(f"${{stream.{table}}}" for table in tables)
+    streams = _streams(settings, region, tables)
     # A mapping reads by the role of its function; the process by that of the region.
     reads = mode == "lambda" or _is_ours(settings, region)
     found = [Statement(sid="Streams", actions=STREAM, resources=streams)] if reads else []
@@ -122,7 +123,7 @@ def access_statements(settings: Settings, region: str, *, kms: bool) -> list[Sta
     """What replicators may do in a region by its `role_arn`: those of other accounts, its own."""
     tables = [name for name, table in settings.tables.items() if region in table.members]
     read = [name for name in tables if region in settings.tables[name].sources]
-    streams = tuple(f"${{stream.{table}}}" for table in read)
+    streams = _streams(settings, region, read)
     found = [Statement(sid="Streams", actions=STREAM, resources=streams)] if read else []
     found += _in_region(settings, region, tables, mends=True)
     return [*found, _kms(settings, region, home=region)] if kms else found
@@ -135,6 +136,10 @@ def visitors(settings: Settings, region: str) -> list[str]:
     return [name for name in settings.regions if name in sources - {region}]
 
 
+def _streams(settings: Settings, region: str, tables: Sequence[str]) -> tuple[str, ...]:
+    return tuple(f"${{stream.{table}}}" for table in holders(settings, tables, region))
+
+
 def _is_ours(settings: Settings, region: str) -> bool:
     return settings.regions[region].role_arn is None
 
@@ -144,7 +149,7 @@ def _in_region(
 ) -> list[Statement]:
     """The tables in one region, and its control table."""
     scan = SCAN if mends and settings.mending.enabled else ()
-    by_actions: dict[tuple[str, ...], list[str]] = {}
+    by_actions: dict[tuple[str, ...], dict[str, None]] = {}
     for name in tables:
         table = settings.tables[name]
         if place not in table.members:
@@ -155,7 +160,8 @@ def _in_region(
         elif place != table.source:
             actions += WRITE
         arn = _table_arn(settings, place, settings.table_name(name, place))
-        by_actions.setdefault(tuple(sorted(actions)), []).append(arn)
+        # Once each: several entries may read one table.
+        by_actions.setdefault(tuple(sorted(actions)), {})[arn] = None
     kinds = ("Tables", "Copies", "Sources")
     found = [
         Statement(sid=_sid(kind, place), actions=allowed, resources=tuple(there))
