@@ -227,6 +227,11 @@ class _Renderer:
             "HealthCheck": health,
             "LogConfiguration": {"LogDriver": "awslogs", "Options": logs},
         }
+        secrets = self.texts(of["secrets"])
+        if secrets:
+            container["Secrets"] = [
+                {"Name": name, "ValueFrom": place} for name, place in secrets.items()
+            ]
         properties = {
             "Family": of["name"],
             "RequiresCompatibilities": ["FARGATE"],

@@ -64,6 +64,9 @@ required"; ECS API, LogConfiguration; aws/containers-roadmap, issue 1719 (open).
 """
 
 
+TOKEN = "REPLICATOR_HTTP__TOKEN"  # noqa: S105 - a variable's name
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LivenessSettings:
     """How ECS asks whether the process lives: dead after about a minute and a half of silence.
@@ -127,10 +130,12 @@ class Stack:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
-    """How to generate. `create`: key schemas of tables that are to be made here."""
+    """How to generate. `create`: key schemas of tables that are to be made here. `token_apart`:
+    the page needs a token that the file does not state, so that the task takes it as a secret."""
 
     mode: str = "lambda"
     kms: bool = True
+    token_apart: bool = False
     create: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
     @property
@@ -197,28 +202,37 @@ def _parameters(
             if settings.regions[other].role_arn is None:
                 text = f"KMS key of the tables in {other}"
                 found.append(Parameter(name=f"KmsKeyArn{logical(other)}", text=text))
-    if read and options.mode == "lambda":
-        found += [
+    if read:
+        found += _parameters_of_code(options)
+    if settings.regions[region].role_arn is not None and visitors(settings, region):
+        text = "Roles of the replicators of other regions that may act here"
+        found.append(Parameter(name="TrustedRoleArns", text=text, many=True))
+    return found
+
+
+def _parameters_of_code(options: Options) -> list[Parameter]:
+    """What runs, and with what."""
+    if options.mode == "lambda":
+        return [
             Parameter(name="CodeBucket", text="Bucket in this region with the package"),
             Parameter(name="CodeKey", text="Key of the package that `make package` made"),
             Parameter(name="ConfigFile", text="Configuration in it", default="replicator.toml"),
         ]
-    elif read:
-        found += [
-            Parameter(name="Image", text="Container image, by digest"),
-            Parameter(name="ClusterArn", text="ECS cluster"),
-            Parameter(name="ExecutionRoleArn", text="ECS role that pulls the image, writes logs"),
-            Parameter(name="Subnets", text="Private subnets with a way to DynamoDB", many=True),
-            Parameter(
-                name="SecurityGroups",
-                text="Port 443 outwards; the page's inwards, if read",
-                many=True,
-            ),
-            Parameter(name="ConfigFile", text="Configuration", default="replicator.toml"),
-        ]
-    if settings.regions[region].role_arn is not None and visitors(settings, region):
-        text = "Roles of the replicators of other regions that may act here"
-        found.append(Parameter(name="TrustedRoleArns", text=text, many=True))
+    found = [
+        Parameter(name="Image", text="Container image, by digest"),
+        Parameter(name="ClusterArn", text="ECS cluster"),
+        Parameter(name="ExecutionRoleArn", text="ECS role that pulls the image, writes logs"),
+        Parameter(name="Subnets", text="Private subnets with a way to DynamoDB", many=True),
+        Parameter(
+            name="SecurityGroups",
+            text="Port 443 outwards; the page's inwards, if read",
+            many=True,
+        ),
+        Parameter(name="ConfigFile", text="Configuration", default="replicator.toml"),
+    ]
+    if options.token_apart:
+        text = "Secret, or SSM parameter, whose value is the token; ExecutionRoleArn reads it"
+        found.append(Parameter(name="TokenSecretArn", text=text))
     return found
 
 
@@ -321,6 +335,7 @@ def _service(settings: Settings, region: str, options: Options) -> list[Resource
             *("--port", str(settings.http.port)),  # the one that is asked below
         ],
         "environment": TOLD_TO_CLOUDWATCH,
+        "secrets": {TOKEN: "${param.TokenSecretArn}"} if options.token_apart else {},
         "asked": ["CMD", "python", "-c", _ask(settings)],
         "liveness": LIVENESS,
         "cpu": "1024",

@@ -16,15 +16,16 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from infra.cloudformation import template
-from infra.definition import MODES, Options, stack_of
+from infra.definition import MODES, TOKEN, Options, stack_of
 from infra.permissions import check_roles
 from infra.terraform import module
 from replicator.configuration import load
 from replicator.errors import ConfigurationError
-from replicator.settings import Settings
+from replicator.settings import TOKEN_CHARACTERS_MIN, Settings
 
 WRONG = 2
 KINDS = ("S", "N", "B")
+STAND_IN = "x" * TOKEN_CHARACTERS_MIN
 
 
 def files(settings: Settings, options: Options) -> dict[Path, str]:
@@ -54,9 +55,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )  # fmt: skip
     parsed = parser.parse_args(arguments)
     try:
-        settings = load(parsed.config, os.environ)
+        settings, token_apart = _settings(parsed.config, parsed.mode)
         create = dict(_created(text, settings) for text in parsed.create)
-        options = Options(mode=parsed.mode, kms=not parsed.no_kms, create=create)
+        options = Options(
+            mode=parsed.mode, kms=not parsed.no_kms, token_apart=token_apart, create=create
+        )
         for path, text in files(settings, options).items():
             place = parsed.out / path
             _write(place, text)
@@ -65,6 +68,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stderr.write(f"infra.generate: {error}\n")
         return WRONG
     return 0
+
+
+def _settings(config: Path, mode: str) -> tuple[Settings, bool]:
+    """The settings of a file, and whether the page needs a token that it does not state.
+
+    Raises: ConfigurationError where it is not sound with a token either, or nobody could give one.
+    """
+    environment = {name: text for name, text in os.environ.items() if name.upper() != TOKEN}
+    settings = load(config, {**environment, TOKEN: STAND_IN})
+    try:
+        return load(config, environment), False
+    except ConfigurationError:  # with a token it is sound, so that this is all that it lacks
+        if mode == "service":
+            return settings, True
+    remedy = "name another file with 127.0.0.1, and put that one in the package"
+    raise ConfigurationError(
+        f'{config}: http.host: "{settings.http.host}" needs a token, and a function, which serves '
+        f"no page, is given none and would not start; {remedy}"
+    )
 
 
 def _write(place: Path, text: str) -> None:

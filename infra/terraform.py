@@ -262,6 +262,11 @@ class _Renderer:
             "healthCheck": health,
             "logConfiguration": {"logDriver": "awslogs", "options": logs},
         }
+        if of["secrets"]:
+            container["secrets"] = [
+                {"name": name, "valueFrom": self.text(place)}
+                for name, place in of["secrets"].items()
+            ]
         return {
             "family": of["name"],
             "requires_compatibilities": ["FARGATE"],
