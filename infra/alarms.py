@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
+from infra.names import logical
 from replicator.records import HeartbeatPlace
 from replicator.settings import Settings
 
@@ -284,7 +285,7 @@ def _alarm(rule: Rule, region: str, place: Mapping[str, str], settings: Settings
     name = "-".join(("replicator", region, rule.kind, *parts))
     where = ", ".join(f"{key} {value}" for key, value in place.items())
     return Alarm(
-        key="Alarm" + "".join(_capital(part) for part in (rule.kind, *parts)),
+        key="Alarm" + "".join(logical(part) for part in (rule.kind, *parts)),
         name=name,
         kind=rule.kind,
         namespace=rule.namespace,
@@ -300,8 +301,3 @@ def _alarm(rule: Rule, region: str, place: Mapping[str, str], settings: Settings
         expression=rule.expression,
         written=settings.table_name(place["table"], region) if rule.expression == SILENT else None,
     )
-
-
-def _capital(text: str) -> str:
-    words = "".join(c if c.isalnum() else " " for c in text).split()
-    return "".join(word[:1].upper() + word[1:] for word in words)

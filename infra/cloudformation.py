@@ -8,7 +8,8 @@ from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
 
 from infra.alarms import Alarm, Series
-from infra.definition import Parameter, Resource, Stack, logical
+from infra.definition import Parameter, Resource, Stack
+from infra.names import logical
 from infra.permissions import Statement
 
 Document: TypeAlias = dict[str, Any]

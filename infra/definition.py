@@ -18,6 +18,7 @@ from typing import Any
 
 from infra.alarms import Alarm, alarms_of
 from infra.dashboard import dashboard_of
+from infra.names import logical
 from infra.permissions import Statement, access_statements, service_statements, visitors
 from infra.shared import holder, holders
 from replicator.control import CONTROL_KEY_SCHEMA, CONTROL_TTL_ATTRIBUTE
@@ -142,12 +143,6 @@ class Options:
     def key(self) -> str | None:
         """What everything that rests in the region is encrypted with; None: keys owned by AWS."""
         return "${param.KmsKeyArn}" if self.kms else None
-
-
-def logical(text: str) -> str:
-    """A name that both languages take: `us-east-1` becomes `UsEast1`."""
-    words = "".join(c if c.isalnum() else " " for c in text).split()
-    return "".join(word[:1].upper() + word[1:] for word in words)
 
 
 def stack_of(settings: Settings, region: str, options: Options) -> Stack:

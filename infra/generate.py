@@ -12,11 +12,12 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from infra.cloudformation import template
-from infra.definition import MODES, TOKEN, Options, stack_of
+from infra.definition import MODES, TOKEN, Options, Stack, stack_of
+from infra.names import check_keys, check_names
 from infra.permissions import check_roles
 from infra.terraform import module
 from replicator.configuration import load
@@ -31,15 +32,24 @@ STAND_IN = "x" * TOKEN_CHARACTERS_MIN
 def files(settings: Settings, options: Options) -> dict[Path, str]:
     """Every file, by its place below the directory.
 
-    Raises: ConfigurationError where a region's policy cannot be said.
+    Raises: ConfigurationError where a region's stack or its policy cannot be said.
     """
+    check_names(settings)
     check_roles(settings)
     made: dict[Path, str] = {}
     for region in settings.regions:
         stack = stack_of(settings, region, options)
+        check_keys(region, _keys(stack))
         for name, document in (("template.json", template(stack)), ("main.tf.json", module(stack))):
             made[Path(region, name)] = json.dumps(document, indent=2) + "\n"
     return made
+
+
+def _keys(stack: Stack) -> Iterator[tuple[str, str]]:
+    """What is made or asked for, by its key, each with what it is."""
+    yield from ((parameter.name, "a parameter") for parameter in stack.parameters)
+    yield from ((made.key, f"a {made.kind.replace('_', ' ')}") for made in stack.resources)
+    yield from ((alarm.key, f"the alarm {alarm.name}") for alarm in stack.alarms)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

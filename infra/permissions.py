@@ -12,9 +12,10 @@ code with everything else refused.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from infra.names import logical
 from infra.shared import holders
 from replicator.errors import ConfigurationError
 from replicator.records import Mode
@@ -193,7 +194,7 @@ def _kms_of_queue(settings: Settings, region: str) -> Statement:
 
 
 def _key_elsewhere(place: str) -> str:
-    return f"${{param.KmsKeyArn{_logical(place)}}}"
+    return f"${{param.KmsKeyArn{logical(place)}}}"
 
 
 def _via(service: str, settings: Settings, place: str) -> dict[str, dict[str, str]]:
@@ -208,12 +209,4 @@ def _table_arn(settings: Settings, region: str, table: str) -> str:
 
 
 def _sid(kind: str, place: str) -> str:
-    return f"{kind}{_logical(place)}"
-
-
-def _logical(text: str) -> str:
-    return "".join(word[:1].upper() + word[1:] for word in _words(text))
-
-
-def _words(text: str) -> Iterable[str]:
-    return "".join(c if c.isalnum() else " " for c in text).split()
+    return f"{kind}{logical(place)}"

@@ -9,7 +9,8 @@ from typing import Any, TypeAlias
 
 from infra.alarms import Alarm, Series
 from infra.cloudformation import RETENTION_DAYS
-from infra.definition import Parameter, Resource, Stack, logical
+from infra.definition import Parameter, Resource, Stack
+from infra.names import logical, snake
 from infra.permissions import Statement
 
 Document: TypeAlias = dict[str, Any]
@@ -58,11 +59,6 @@ def module(stack: Stack) -> Document:
         },
         "resource": resources,
     }
-
-
-def snake(name: str) -> str:
-    """`StreamArnOrders` as `stream_arn_orders`."""
-    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower()
 
 
 def _variable(parameter: Parameter) -> Document:

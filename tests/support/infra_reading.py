@@ -11,7 +11,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from infra.terraform import snake
+from infra.names import snake
 
 _PLAIN = {
     "AWS::Partition": "partition",
