@@ -127,6 +127,7 @@ class _Renderer:
                 "SSEType": "KMS",
                 "KMSMasterKeyId": self.text(of["kms"]),
             }
+        # Also where its creation is rolled back: it is protected, so that deleting it would fail.
         kept = {"DeletionPolicy": "Retain", "UpdateReplacePolicy": "Retain"}
         return {"Type": "AWS::DynamoDB::Table", **kept, "Properties": properties}
 
@@ -143,7 +144,7 @@ class _Renderer:
             properties["SqsManagedSseEnabled"] = True
         return {
             "Type": "AWS::SQS::Queue",
-            "DeletionPolicy": "Retain",
+            "DeletionPolicy": "RetainExceptOnCreate",
             "UpdateReplacePolicy": "Retain",
             "Properties": properties,
         }

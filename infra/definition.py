@@ -155,6 +155,8 @@ def stack_of(settings: Settings, region: str, options: Options) -> Stack:
     statements = service_statements(settings, region, options.mode, kms=options.kms) if read else []
     alarms = alarms_of(settings, region, options.mode) if read else []
     resources = [_control_table(settings, options), *_tables(settings, region, options)]
+    if options.mode == "lambda":
+        resources.append(_queue(region, options))
     if read:
         if options.mode == "lambda":
             resources += _lambda(region, holders(settings, read, region), options)
@@ -274,6 +276,17 @@ def _tables(settings: Settings, region: str, options: Options) -> list[Resource]
     ]
 
 
+def _queue(region: str, options: Options) -> Resource:
+    """What the mappings give up; in every stack, as the control table is: a region that is no
+    source any more may hold some of it still, and one that becomes a source again finds it."""
+    properties = {
+        "name": f"replicator-{region}-failures",
+        "hidden_s": QUEUE_HIDDEN_S,
+        "kms": options.key,
+    }
+    return Resource(key="Failures", kind="queue", properties=properties)
+
+
 def _lambda(region: str, tables: Sequence[str], options: Options) -> list[Resource]:
     name = f"replicator-{region}"
     function = {
@@ -299,15 +312,6 @@ def _lambda(region: str, tables: Sequence[str], options: Options) -> list[Resour
         for table in tables
     ]
     return [
-        Resource(
-            key="Failures",
-            kind="queue",
-            properties={
-                "name": f"{name}-failures",
-                "hidden_s": QUEUE_HIDDEN_S,
-                "kms": options.key,
-            },
-        ),
         _logs(f"/aws/lambda/{name}", options),
         Resource(key="Function", kind="function", properties=function),
         *mappings,

@@ -176,6 +176,7 @@ class _Renderer:
             "name": of["name"],
             "visibility_timeout_seconds": of["hidden_s"],
             "message_retention_seconds": seconds,
+            "lifecycle": {"prevent_destroy": True},
         }
         if of["kms"]:
             return {**document, "kms_master_key_id": self.text(of["kms"])}

@@ -38,11 +38,13 @@ def module(path: Path) -> dict[str, Any]:
 
 def from_template(document: dict[str, Any]) -> dict[str, Any]:
     """What a template says."""
+    kept = {k: r for k, r in document["Resources"].items() if _is_kept(r)}
     by_kind: dict[str, list[dict[str, Any]]] = {}
     for resource in document["Resources"].values():
         by_kind.setdefault(resource["Type"], []).append(_plain(resource["Properties"]))
     return {
         "parameters": sorted(snake(name) for name in document["Parameters"]),
+        "kept": sorted(map(snake, kept)),
         "tables": sorted(map(_table_cfn, by_kind.get("AWS::DynamoDB::Table", [])), key=str),
         "roles": {
             role["RoleName"]: _statements(role["Policies"][0]["PolicyDocument"])
@@ -124,6 +126,12 @@ def from_module(document: dict[str, Any]) -> dict[str, Any]:
     roles = resources.get("aws_iam_role", {})
     return {
         "parameters": sorted(document["variable"]),
+        "kept": sorted(
+            name
+            for named in resources.values()
+            for name, made in named.items()
+            if made.get("lifecycle") == {"prevent_destroy": True}
+        ),
         "tables": sorted(map(_table_tf, of("aws_dynamodb_table")), key=str),
         "roles": {
             role["name"]: _statements(json.loads(policies[name]["policy"]))
@@ -185,6 +193,12 @@ def from_module(document: dict[str, Any]) -> dict[str, Any]:
         "alarms": {a["alarm_name"]: _alarm_tf(a) for a in of("aws_cloudwatch_metric_alarm")},
         "dashboards": [json.loads(d["dashboard_body"]) for d in of("aws_cloudwatch_dashboard")],
     }
+
+
+def _is_kept(resource: dict[str, Any]) -> bool:
+    """When its stack goes, and when it is replaced."""
+    policies = [resource.get(f"{when}Policy", "Delete") for when in ("Deletion", "UpdateReplace")]
+    return policies in (["Retain", "Retain"], ["RetainExceptOnCreate", "Retain"])
 
 
 def _plain(value: Any) -> Any:
