@@ -33,11 +33,14 @@ So the writes themselves stand for it: AWS counts them, whoever replicates. Writ
 nothing make no record; a table that has no others for 15 minutes is told falsely.
 Source: CloudWatch, "Using math expressions with CloudWatch metrics"."""
 
-WAITS = "FILL(visible, 0) + FILL(hidden, 0)"
-"""How many messages a queue holds. Their age would not do: a message that was received three times
-without being deleted no longer counts in ApproximateAgeOfOldestMessage, whether or not there is
-somewhere to move it to, and that is before any age worth an alarm.
-Source: SQS, "Available CloudWatch metrics for Amazon SQS"."""
+WAITS = "visible + hidden"
+"""How many messages a queue holds. A sum takes what one of the two lacks for 0, and is nothing
+where both lack it, as in the newest minute, of which SQS tells late. FILL would make that minute a
+0, and an alarm for which every minute counts would never leave OK. The age of messages would not
+do: one that was received three times without being deleted no longer counts in
+ApproximateAgeOfOldestMessage, whether or not there is somewhere to move it to, and that is before
+any age worth an alarm. Source: SQS, "Available CloudWatch metrics for Amazon SQS"; CloudWatch,
+"Using math expressions with CloudWatch metrics", basic arithmetic and FILL."""
 
 
 class Scope(StrEnum):

@@ -219,6 +219,15 @@ def test_what_the_queue_holds_is_counted_and_not_its_age() -> None:
     assert all(name in WAITS for name in watched)
 
 
+def test_a_minute_that_is_told_late_does_not_hold_the_queues_alarm_back() -> None:
+    """All of its minutes have to count, and FILL would make the newest one a 0, always: metrics of
+    SQS come late. A bare sum is of the minutes that there are."""
+    (alarm,) = (a for a in alarms_of(SETTINGS, "us-east-1", "lambda") if a.kind == "destination")
+    assert alarm.expression is not None
+    assert "FILL" not in alarm.expression
+    assert set(alarm.expression.split(" + ")) == set(alarm.inputs)
+
+
 @pytest.mark.parametrize("kind", ["gap", "quarantine", "quarantine-home"])
 def test_silence_ends_no_alarm_of_what_stays(kind: str) -> None:
     """A function without batches tells nothing, and what is parked or lost is so all the same."""
