@@ -279,6 +279,7 @@ class _Renderer:
         }
         properties = {
             "RoleName": of["name"],
+            **({} if of["path"] == "/" else {"Path": of["path"]}),
             "AssumeRolePolicyDocument": {"Version": "2012-10-17", "Statement": trust},
             "Policies": [policy],
         }

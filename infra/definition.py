@@ -361,6 +361,7 @@ def _role(region: str, mode: str, statements: Sequence[Statement]) -> Resource:
     principal = "lambda.amazonaws.com" if mode == "lambda" else "ecs-tasks.amazonaws.com"
     properties = {
         "name": f"replicator-{region}",
+        "path": "/",
         "service": principal,
         "trusted": (),
         "statements": statements,
@@ -374,9 +375,11 @@ def _access_role(settings: Settings, region: str, *, kms: bool) -> Resource:
     trusted: tuple[str, ...] = ("${arn.Role}",) if own else ()
     if visitors(settings, region):
         trusted += ("${param.TrustedRoleArns}",)
-    name = str(settings.regions[region].role_arn).rpartition("/")[2]
+    # All that follows `role` is the path but the last word, and is part of the ARN.
+    path, _, name = str(settings.regions[region].role_arn).partition(":role")[2].rpartition("/")
     properties = {
         "name": name,
+        "path": f"{path}/",
         "service": None,
         "trusted": trusted,
         "statements": access_statements(settings, region, kms=kms),

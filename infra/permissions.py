@@ -77,10 +77,15 @@ def check_roles(settings: Settings) -> None:
                     )
     makers: dict[str, str] = {}
     for region, entry in settings.regions.items():
-        if entry.role_arn is not None and makers.setdefault(entry.role_arn, region) != region:
+        if entry.role_arn is None:
+            continue
+        # By account and name: no two roles of an account differ in their path alone.
+        account, _, name = entry.role_arn.partition(":role/")
+        maker = makers.setdefault(f"{account}/{name.rpartition('/')[2]}", region)
+        if maker != region:
             raise ConfigurationError(
-                f"regions.{region}.role_arn: is that of {makers[entry.role_arn]} too, and the "
-                "stack of each makes its own; give each region a role of its own"
+                f"regions.{region}.role_arn: is that of {maker} too (a path tells no two apart), "
+                "and the stack of each makes its own; give each region a role of its own"
             )
 
 

@@ -296,6 +296,7 @@ class _Renderer:
         }
 
     def _role(self, of: Mapping[str, Any]) -> Document:
+        named = {"name": of["name"], **({} if of["path"] == "/" else {"path": of["path"]})}
         if of["trusted"]:
             # A list inside a document that is a text: Terraform has to encode it.
             statements = ", ".join(
@@ -304,11 +305,11 @@ class _Renderer:
                 for who in of["trusted"]
             )
             trusted = f'jsonencode({{Version = "2012-10-17", Statement = [{statements}]}})'
-            return {"name": of["name"], "assume_role_policy": f"${{{trusted}}}"}
+            return {**named, "assume_role_policy": f"${{{trusted}}}"}
         principal = {"Service": of["service"]}
         trust = {"Effect": "Allow", "Action": "sts:AssumeRole", "Principal": principal}
         document = {"Version": "2012-10-17", "Statement": [trust]}
-        return {"name": of["name"], "assume_role_policy": json.dumps(document)}
+        return {**named, "assume_role_policy": json.dumps(document)}
 
     def _dashboard(self, of: Mapping[str, Any]) -> Document:
         return {"dashboard_name": of["name"], "dashboard_body": json.dumps(of["body"])}

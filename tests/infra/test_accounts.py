@@ -68,6 +68,17 @@ def test_a_mapping_reads_a_stream_whose_key_its_role_may_use() -> None:
     assert not any("kms" in action for action, _ in may(service["roles"][f"replicator-{AWAY}"]))
 
 
+@pytest.mark.parametrize("path", ["/", "/team/", "/team/data/"])
+def test_a_role_has_the_arn_that_the_configuration_says(path: str) -> None:
+    """Its path is part of the ARN that is assumed, and that the policies of others grant."""
+    arn = f"arn:aws:iam::222222222222:role{path}enter"
+    stack = stack_of(settings_of({**ROLES, AWAY: arn}), AWAY, Options())
+    said = from_template(template(stack))
+    assert said["paths"] == {f"replicator-{AWAY}": "/", "enter": path}
+    assert said == from_module(module(stack))
+    assert arn in {r for _, r in may(said["roles"][f"replicator-{AWAY}"])}
+
+
 def test_a_role_that_no_other_region_uses_trusts_its_own_alone() -> None:
     """Then there is nobody to be named, and no parameter that asks for it."""
     one_way = TableSettings(source=HOME, targets=(AWAY,))
@@ -83,6 +94,11 @@ def test_a_role_that_no_other_region_uses_trusts_its_own_alone() -> None:
     [
         (ROLES[AWAY], "", f"regions.{HOME}: has no role_arn"),
         (ROLES[HOME], ROLES[HOME], f"regions.{AWAY}.role_arn: is that of {HOME} too"),
+        (
+            ROLES[HOME].replace("role/", "role/team/"),
+            ROLES[HOME],
+            f"regions.{AWAY}.role_arn: is that of {HOME} too",
+        ),
     ],
 )
 def test_roles_that_cannot_work_are_refused_in_one_line(

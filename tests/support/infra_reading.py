@@ -50,6 +50,7 @@ def from_template(document: dict[str, Any]) -> dict[str, Any]:
             role["RoleName"]: _statements(role["Policies"][0]["PolicyDocument"])
             for role in by_kind.get("AWS::IAM::Role", [])
         },
+        "paths": {r["RoleName"]: r.get("Path", "/") for r in by_kind.get("AWS::IAM::Role", [])},
         "trust": {
             role["RoleName"]: _trust(role["AssumeRolePolicyDocument"])
             for role in by_kind.get("AWS::IAM::Role", [])
@@ -137,6 +138,7 @@ def from_module(document: dict[str, Any]) -> dict[str, Any]:
             role["name"]: _statements(json.loads(policies[name]["policy"]))
             for name, role in roles.items()
         },
+        "paths": {role["name"]: role.get("path", "/") for role in roles.values()},
         "trust": {role["name"]: _trust_tf(role["assume_role_policy"]) for role in roles.values()},
         "mappings": sorted(map(_mapping_tf, of("aws_lambda_event_source_mapping")), key=str),
         "functions": [
