@@ -212,11 +212,11 @@ def _parameters_of_code(options: Options) -> list[Parameter]:
     if options.mode == "lambda":
         return [
             Parameter(name="CodeBucket", text="Bucket in this region with the package"),
-            Parameter(name="CodeKey", text="Key of the package that `make package` made"),
+            Parameter(name="CodeKey", text="Key of the package: each has its own, see README.md"),
             Parameter(name="ConfigFile", text="Configuration in it", default="replicator.toml"),
         ]
     found = [
-        Parameter(name="Image", text="Container image, by digest"),
+        Parameter(name="Image", text="Container image, by digest: each has its own"),
         Parameter(name="ClusterArn", text="ECS cluster"),
         Parameter(name="ExecutionRoleArn", text="ECS role that pulls the image, writes logs"),
         Parameter(name="Subnets", text="Private subnets with a way to DynamoDB", many=True),

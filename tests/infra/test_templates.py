@@ -15,6 +15,7 @@ import pytest
 from infra.alarms import NAMESPACE, RULES, alarms_of
 from infra.definition import MODES, Options
 from infra.generate import files, main
+from infra.names import snake
 from replicator import emf
 from replicator.configuration import load
 from replicator.metrics import BY_NAME, DIMENSIONS
@@ -142,6 +143,19 @@ def test_mappings_are_set_as_the_readme_says() -> None:
             number = re.match(r"-?[\d,]+", told[name])
             assert number is not None, name
             assert mapping[name] == int(number.group().rstrip(",").replace(",", "")), name
+
+
+@pytest.mark.parametrize(("mode", "name"), [("lambda", "CodeKey"), ("service", "Image")])
+def test_a_new_package_is_deployed_by_its_name(mode: str, name: str) -> None:
+    """A deploy sees no more of it, so that whoever deploys is told to give each its own: where the
+    parameter is asked for, and with the commands. None is taken without being named."""
+    readme = (ROOT / "infra" / "README.md").read_text(encoding="utf-8")
+    cfn, tf = places(mode, "us-east-1")
+    for asked in (cfn["Parameters"][name], tf["variable"][snake(name)]):
+        assert "each has its own" in asked.get("Description", asked.get("description"))
+        assert not {"Default", "default"} & set(asked)
+    assert f"{name}=${snake(name).upper()}" in readme
+    assert f"`{snake(name)}`" in readme
 
 
 def test_what_mappings_give_up_comes_back_to_the_function() -> None:
