@@ -14,9 +14,11 @@ import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from infra.cloudformation import template
 from infra.definition import MODES, TOKEN, Options, Stack, stack_of
+from infra.limits import check_limits
 from infra.names import check_keys, check_names
 from infra.permissions import check_roles
 from infra.terraform import module
@@ -32,7 +34,7 @@ STAND_IN = "x" * TOKEN_CHARACTERS_MIN
 def files(settings: Settings, options: Options) -> dict[Path, str]:
     """Every file, by its place below the directory.
 
-    Raises: ConfigurationError where a region's stack or its policy cannot be said.
+    Raises: ConfigurationError where a region's stack cannot be said, or AWS would not take it.
     """
     check_names(settings)
     check_roles(settings)
@@ -40,9 +42,15 @@ def files(settings: Settings, options: Options) -> dict[Path, str]:
     for region in settings.regions:
         stack = stack_of(settings, region, options)
         check_keys(region, _keys(stack))
-        for name, document in (("template.json", template(stack)), ("main.tf.json", module(stack))):
-            made[Path(region, name)] = json.dumps(document, indent=2) + "\n"
+        text = _text(template(stack))
+        check_limits(settings, stack, text)
+        made[Path(region, "template.json")] = text
+        made[Path(region, "main.tf.json")] = _text(module(stack))
     return made
+
+
+def _text(document: Mapping[str, Any]) -> str:
+    return json.dumps(document, indent=2) + "\n"
 
 
 def _keys(stack: Stack) -> Iterator[tuple[str, str]]:
