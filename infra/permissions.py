@@ -36,6 +36,12 @@ CONTROL = (
     "dynamodb:UpdateItem",
 )
 STREAM = ("dynamodb:DescribeStream", "dynamodb:GetRecords", "dynamodb:GetShardIterator")
+STREAM_OF_MAPPING = (*STREAM, "dynamodb:ListStreams")
+"""What Lambda asks of a function's role, by name, before it makes a mapping. On the stream alone,
+as in DynamoDB's own example, though ListStreams names no resource: what it lists beyond is no
+matter of a mapping. Source: DynamoDB, "IAM policy to allow an AWS Lambda function to access
+DynamoDB stream records"; Lambda, AWSLambdaDynamoDBExecutionRole."""
+
 KMS = ("kms:Decrypt", "kms:DescribeKey")
 KMS_QUEUE = ("kms:Decrypt", "kms:GenerateDataKey")
 """To send to the queue, and to read it. Source: SQS, "Key management"."""
@@ -102,7 +108,8 @@ def service_statements(settings: Settings, region: str, mode: str, *, kms: bool)
     streams = _streams(settings, region, tables)
     # A mapping reads by the role of its function; the process by that of the region.
     reads = mode == "lambda" or _is_ours(settings, region)
-    found = [Statement(sid="Streams", actions=STREAM, resources=streams)] if reads else []
+    actions = STREAM_OF_MAPPING if mode == "lambda" else STREAM
+    found = [Statement(sid="Streams", actions=actions, resources=streams)] if reads else []
     for place in near:
         found += _in_region(settings, place, tables, mends=mode == "service")
     for place in settings.regions:

@@ -159,6 +159,24 @@ def test_the_service_runs_on_its_policy_alone(
     }
 
 
+def test_a_mapping_has_what_lambda_asks_of_its_role() -> None:
+    """ "Please ensure the role can perform the GetRecords, GetShardIterator, DescribeStream, and
+    ListStreams Actions on your stream", says CreateEventSourceMapping. The process lists none."""
+    settings = Settings(
+        regions={name: RegionSettings(aws_region=name) for name in (HOME, AWAY)},
+        tables={name: TableSettings(regions=(HOME, AWAY)) for name in ("orders", "ledger")},
+    )
+    asked = {"GetRecords", "GetShardIterator", "DescribeStream", "ListStreams"}
+    for mode, may in (("lambda", asked), ("service", asked - {"ListStreams"})):
+        streams = [
+            statement
+            for statement in service_statements(settings, HOME, mode, kms=True)
+            if any("stream." in resource for resource in statement.resources)
+        ]
+        assert [s.resources for s in streams] == [("${stream.orders}", "${stream.ledger}")]
+        assert {action.removeprefix("dynamodb:") for action in streams[0].actions} == may
+
+
 def test_the_function_runs_on_its_policy_alone(engine: Callable[[str], Engine]) -> None:
     """Tables described, pauses, gaps and what is parked looked up, both modes, puts and deletes:
     nothing is refused. The streams are read by the mapping."""
