@@ -24,6 +24,8 @@ from support.engines import Ministack
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+pytestmark = pytest.mark.xdist_group("deployed")  # one emulator, and its stacks deployed once
+
 HOME, AWAY, FAR = "us-east-1", "eu-west-1", "ap-southeast-2"
 SERVICES = (
     "dynamodb,dynamodbstreams,cloudformation,lambda,iam,sqs,logs,cloudwatch,monitoring,s3,sts"

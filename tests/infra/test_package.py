@@ -55,7 +55,7 @@ def built(package: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Path
         made: Path = package.build(ARCH, tmp_path_factory.mktemp("built"), python=PYTHON)
     except SystemExit as error:
         if any(words in str(error) for words in UNREACHABLE):
-            pytest.skip("no package index can be reached")
+            pytest.skip("engine unavailable: no package index can be reached")
         raise
     return made
 
