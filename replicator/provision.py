@@ -10,7 +10,7 @@ This module must not know how a result is shown, nor how a region is reached.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 
@@ -37,7 +37,9 @@ from replicator.settings import Settings
 
 POLL_S = 0.5
 POLLS_MAX = 120
-"""One minute: an on-demand table is usually ACTIVE within ten seconds."""
+WITHIN_S = POLL_S * POLLS_MAX
+"""One minute: an on-demand table is usually ACTIVE within ten seconds. A restore may take hours,
+and is for a person to wait for."""
 
 
 async def provision(
@@ -85,7 +87,8 @@ class _Region:
         subject = control_subject(table, self.name)
         description = await described(self.api, table)
         if description is None:
-            await self._do(subject, "created", "create it", self._create_control_table)
+            if not await self._do(subject, "created", "create it", self._create_control_table):
+                return
             description = await described(self.api, table)
         wrong = description and wrong_control_keys(description)
         if wrong:
@@ -114,53 +117,81 @@ class _Region:
             self._tell(subject, f"has a stream of {description.view_type} already")
 
     async def _do(
-        self, subject: str, done: str, intent: str, act: Callable[[], Awaitable[None]]
-    ) -> None:
+        self, subject: str, done: str, intent: str, act: Callable[[], Awaitable[str | None]]
+    ) -> bool:
+        """Whether it is done. `act` gives what it waited for in vain, None where it did not."""
         if self.dry_run:
             self._tell(subject, f"would {intent}")
-            return
-        await act()
+            return True
+        late = await act()
+        if late is not None:
+            self._tell(subject, f"{late}, and run `replicator setup` again", Level.FAILED)
+            return False
         self._tell(subject, done)
+        return True
 
     def _tell(self, subject: str, text: str, level: Level = Level.OK) -> None:
         self.tell(Check(subject=subject, level=level, text=text))
 
-    async def _create_control_table(self) -> None:
+    async def _create_control_table(self) -> str | None:
         table = self.settings.control_table
         await self._unless_under_way("CreateTable", create_control_table_request(table))
-        await self._until(table, lambda description: description.active)
+        return await self._until_active(table)
 
-    async def _turn_ttl_on(self) -> None:
-        request = time_to_live_request(self.settings.control_table)
-        await self.api.call("UpdateTimeToLive", request)
+    async def _turn_ttl_on(self) -> str | None:
+        table = self.settings.control_table
+        late = await self._until_active(table)  # another `setup` may be making it
+        if late is None:
+            await self.api.call("UpdateTimeToLive", time_to_live_request(table))
+        return late
 
-    async def _turn_stream_on(self, physical: str) -> None:
+    async def _turn_stream_on(self, physical: str) -> str | None:
+        """Ask for the stream as soon as the table takes a change, and wait until it is there.
+
+        A table that is being made or restored takes none. One that is being changed refuses, and
+        what changes it may bring the stream (another `setup`) or not: then it is asked again.
+        """
         specification = {
             "StreamEnabled": True,
             "StreamViewType": ViewType.NEW_AND_OLD_IMAGES.value,
         }
         request = {"TableName": physical, "StreamSpecification": specification}
-        await self._unless_under_way("UpdateTable", request)
-        await self._until(
-            physical,
-            lambda description: description.active and description.view_type is not None,
-        )
+        late, taken = await self._until_active(physical), False
+        if late is not None:
+            return late
+        async for description in self._looks(physical):
+            if description is not None and description.active:
+                if description.view_type is not None:
+                    return None
+                taken = taken or await self._unless_under_way("UpdateTable", request)
+        said = "its stream is not on" if taken else "another change of it is under way"
+        return f"{said} after {WITHIN_S:.0f} s; wait for it"
 
-    async def _unless_under_way(self, operation: str, request: Mapping[str, object]) -> None:
-        """Another `setup`, in another region's hands, may be doing the same."""
+    async def _unless_under_way(self, operation: str, request: Mapping[str, object]) -> bool:
+        """Whether it was taken: another `setup`, in another region's hands, may do the same."""
         try:
             await self.api.call(operation, request)
         except Fatal as error:
             if "ResourceInUseException" not in str(error):
                 raise
+            return False
+        return True
 
-    async def _until(self, table: str, holds: Callable[[TableDescription], bool]) -> None:
+    async def _until_active(self, table: str) -> str | None:
+        async for description in self._looks(table):
+            if description is not None and description.active:
+                return None
+        region = self.settings.regions[self.name].aws_region
+        wait = f"aws dynamodb wait table-exists --table-name {table} --region {region}"
+        return (
+            f"is not ACTIVE after {WITHIN_S:.0f} s; wait for it (a restore takes hours): `{wait}`"
+        )
+
+    async def _looks(self, table: str) -> AsyncIterator[TableDescription | None]:
+        """What a table is like, again and again for as long as a person waits."""
         for _ in range(POLLS_MAX):
-            description = await described(self.api, table)
-            if description is not None and holds(description):
-                return
+            yield await described(self.api, table)
             await self.sleep(POLL_S)
-        raise Fatal(f"{table} in {self.name} was not ready within {POLLS_MAX * POLL_S:.0f} s")
 
 
 async def _region(

@@ -57,11 +57,18 @@ def control(**changes: Any) -> FakeTable:
 
 @dataclass(slots=True)
 class FakeRegion:
-    """The control plane of one region, as ports.Api; new tables need two looks to be ACTIVE."""
+    """The control plane of one region, as ports.Api; new tables need two looks to be ACTIVE.
+
+    `restoring`: new tables never are. `busy`: how often a change meets another one that is under
+    way; the last of them brings a stream if `busy_with` is another `setup`'s.
+    """
 
     tables: dict[str, FakeTable] = field(default_factory=dict)
     error: Exception | None = None
     changes: list[str] = field(default_factory=list)
+    restoring: bool = False
+    busy: int = 0
+    busy_with: str = "an index"
 
     async def call(self, operation: str, request: Mapping[str, Any]) -> dict[str, Any]:
         """Answer one call."""
@@ -82,13 +89,21 @@ class FakeRegion:
         match operation:
             case "DescribeTable":
                 answer = table.described(name)
-                table.state = "ACTIVE" if table.state == "CREATING" else table.state
+                if table.state == "CREATING" and not self.restoring:
+                    table.state = "ACTIVE"
                 return answer
             case "DescribeTimeToLive":
                 if table.ttl is None:
                     return {"TimeToLiveDescription": {"TimeToLiveStatus": "DISABLED"}}
                 ttl = {"TimeToLiveStatus": "ENABLED", "AttributeName": table.ttl}
                 return {"TimeToLiveDescription": ttl}
+            case _ if table.state == "CREATING":
+                raise Fatal(f"{operation} on {name}: ResourceInUseException")
+            case "UpdateTable" if self.busy:
+                self.busy -= 1
+                if self.busy_with == "setup" and not self.busy:
+                    table.view = BOTH
+                raise Fatal(f"{operation} on {name}: ResourceInUseException")
             case "UpdateTimeToLive":
                 table.ttl = request["TimeToLiveSpecification"]["AttributeName"]
             case "UpdateTable":
@@ -370,6 +385,56 @@ def test_set_up_regions_pass_the_checks() -> None:
     assert [region.changes for region in regions.values()] == [made, made]
     make(regions)
     assert [region.changes for region in regions.values()] == [made, made]
+
+
+@pytest.mark.parametrize("busy_with", ["an index", "setup"])
+def test_a_stream_is_asked_for_until_it_is_there(busy_with: str) -> None:
+    """A change that is under way may bring it, and may not."""
+    regions = bare_world()
+    home = regions["us-east-1"]
+    home.busy, home.busy_with = 2, busy_with
+    assert failed(make(regions)) == []
+    assert home.tables["orders"].view == BOTH
+    assert home.changes.count("UpdateTable orders") == (busy_with == "an index")
+
+
+def test_a_change_that_does_not_end_is_told() -> None:
+    """It brings no stream, and takes longer than anybody waits."""
+    regions = bare_world()
+    regions["us-east-1"].busy = 1_000
+    (failure,) = failed(make(regions))
+    assert failure.line == (
+        "table orders in us-east-1: another change of it is under way after 60 s; wait for it, "
+        "and run `replicator setup` again"
+    )
+
+
+def test_a_table_that_is_being_made_is_waited_for() -> None:
+    """It takes no change until it is ACTIVE, and then its stream is turned on."""
+    regions = bare_world()
+    home = regions["us-east-1"]
+    home.tables["orders"].state = "CREATING"
+    home.tables["replicator-control"] = control(state="CREATING")
+    home.tables["replicator-control"].ttl = None
+    assert failed(make(regions)) == []
+    assert home.tables["orders"].view == BOTH
+    assert home.tables["replicator-control"].ttl == "expires_at"
+
+
+def test_a_restore_is_for_a_person_to_wait_for() -> None:
+    """It takes hours. The line says what it waited for, and what to do; the others are done."""
+    regions = bare_world()
+    home = regions["us-east-1"]
+    home.restoring, home.tables["orders"].state = True, "CREATING"
+    home.tables["replicator-control"] = control()
+    (failure,) = failed(make(regions))
+    assert failure.line == (
+        "table orders in us-east-1: is not ACTIVE after 60 s; wait for it (a restore takes hours): "
+        "`aws dynamodb wait table-exists --table-name orders --region us-east-1`, "
+        "and run `replicator setup` again"
+    )
+    assert home.changes == []
+    assert regions["eu-west-1"].tables["orders"].view == BOTH
 
 
 def test_a_dry_run_changes_nothing() -> None:
