@@ -142,6 +142,20 @@ def test_every_page_is_played_in_the_trouble_that_it_is_about() -> None:
     assert (before.page, before.variant) == ("region-failover", "unplanned")
 
 
+def test_every_template_goes_through_a_bucket() -> None:
+    """That of a few tables more than the tests have goes no other way."""
+    deployed = [
+        (block.page, command)
+        for page in PAGE_NAMES
+        for block in blocks(page)
+        for command in re.findall(r"aws cloudformation deploy(?:.*\\\n)*.*", block.text)
+    ]
+    assert deployed
+    for page, command in deployed:
+        (region,) = re.findall(r"--region (\S+) --template-file", command)
+        assert f'--s3-bucket "$TEMPLATES-{region}"' in command, page
+
+
 @pytest.fixture(scope="module")
 def running(_credentials: None) -> Iterator[Ministack]:
     """One engine for this module."""
@@ -159,6 +173,20 @@ def empty(running: Ministack) -> Ministack:
     """The engine with nothing in it: the pages name their tables, so each needs all of it."""
     running.reset()
     return running
+
+
+def test_a_large_template_goes_through_a_bucket_alone(empty: Ministack, tmp_path: Path) -> None:
+    """As the real command has it."""
+    ward = Ward(tmp_path, empty)
+    ward.make()
+    deploy = (
+        "python -m infra.generate --config replicator.toml --out build/infra --mode service\n"
+        "head -c 51200 /dev/zero | tr '\\0' ' ' >>build/infra/us-east-1/template.json\n"
+        "aws cloudformation deploy --stack-name replicator --region us-east-1 "
+        "--template-file build/infra/us-east-1/template.json --capabilities CAPABILITY_NAMED_IAM"
+    )
+    assert "51,200 bytes" in ward.run(Block("", "", deploy, None, 255))
+    ward.run(Block("", "", f'{deploy} --s3-bucket "$TEMPLATES-us-east-1"', None, 0))
 
 
 @pytest.mark.timeout(900)  # three pages, on a machine that is busy otherwise

@@ -19,6 +19,12 @@ SERVICE_PREFIX = "replicator-"
 REFUSED = 254
 """Source: AWS CLI, "Return codes": the service answered with an error."""
 
+FAILED = 255
+"""Source: the same: the command failed in a way that has no code of its own."""
+
+TEMPLATE_BYTES_MAX = 51_200
+"""Source: aws-cli, customizations/cloudformation/deploy.py: above it `--s3-bucket` is required."""
+
 
 def main(arguments: list[str]) -> int:
     """Make the call and print what it answers."""
@@ -48,7 +54,14 @@ def _start_over(region: str, options: dict[str, Any]) -> int:
 def _deploy(region: str, options: dict[str, Any]) -> int:
     assert options["stack-name"] == "replicator"
     assert options["capabilities"] == "CAPABILITY_NAMED_IAM", "its roles have names"
-    template = json.loads(Path(options["template-file"]).read_text(encoding="utf-8"))
+    file, bucket = Path(options["template-file"]), options.get("s3-bucket")
+    if file.stat().st_size > TEMPLATE_BYTES_MAX and bucket is None:
+        sys.stderr.write(
+            "Templates with a size greater than 51,200 bytes must be deployed via S3\n"
+        )
+        return FAILED
+    assert bucket in (None, _bucket(region)), "a bucket of another region"
+    template = json.loads(file.read_text(encoding="utf-8"))
     given = dict(pair.split("=", 1) for pair in options.get("parameter-overrides", "").split())
     try:
         Stacks(Path(os.environ["STACKS"])).deploy(region, template, given)
@@ -56,6 +69,10 @@ def _deploy(region: str, options: dict[str, Any]) -> int:
         sys.stderr.write(f"ValidationError: {error}\n")
         return REFUSED
     return 0
+
+
+def _bucket(region: str) -> str:
+    return f"{os.environ['TEMPLATES']}-{region}"
 
 
 def _call(service: str, operation: str, region: str, options: dict[str, Any]) -> int:

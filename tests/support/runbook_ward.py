@@ -148,6 +148,7 @@ class Ward:
             "PAGES": " ".join(f"--url {self._url(region)}" for region in self.services),
             "PARAMETERS": PARAMETERS,
             "KEY": "key",
+            "TEMPLATES": "templates",
         }
 
     def _carry_out(self, asked: Iterable[str]) -> None:
