@@ -30,14 +30,18 @@ from support.runbook_troubles import (
     lost_records,
     mended,
     merged,
+    new_role,
     no_index,
     nothing,
     poisoned,
+    released,
     restored,
     skewed,
     source_is,
     stormy,
+    third,
     throttled,
+    upgraded,
     with_units,
 )
 from support.runbook_ward import AWAY, HOME, Ward
@@ -54,7 +58,7 @@ PLANNED = {"add-region", "remove-region", "rotate-credentials", "upgrade"}
 NOT_THERE_YET: set[tuple[str, str]] = set()
 """Commands of pages that this version lacks; their blocks are not run. It must be exactly these."""
 
-US_EAST_1_AGAIN = "--region us-east-1 --cluster"
+US_EAST_1_AGAIN = "image us-east-1"
 WORLDS: Sequence[Sequence[Story]] = (
     (
         Story(
@@ -64,14 +68,17 @@ WORLDS: Sequence[Sequence[Story]] = (
         ),
         Story(page="failback", sees="nothing in quarantine, no gap", after=source_is(HOME)),
     ),
-    (Story(page="add-region", after=joined), Story(page="remove-region", after=left)),
+    (
+        Story(page="add-region", by_hand={"sed -i": third}, after=joined),
+        Story(page="remove-region", after=left),
+    ),
     (
         Story(page="lag-high", trouble=killed, sees="no status: ", after=caught_up),
         Story(
             page="throttling", trouble=throttled, sees="ThroughputExceeded",
             by_hand={"replicator backfill": with_units}, after=caught_up,
         ),
-        Story(page="upgrade"),
+        Story(page="upgrade", trouble=released, sees="@sha256:", after=upgraded),
     ),
     (
         Story(page="divergence", trouble=differs, sees="copied", after=mended("copied")),
@@ -87,7 +94,7 @@ WORLDS: Sequence[Sequence[Story]] = (
             page="clock-skew", trouble=skewed, sees="this machine is \\d+ s behind",
             by_hand={"update-service": chrony}, after=in_time,
         ),
-        Story(page="rotate-credentials"),
+        Story(page="rotate-credentials", by_hand={"infra.generate": new_role}),
     ),
     (
         Story(
@@ -142,18 +149,24 @@ def test_every_page_is_played_in_the_trouble_that_it_is_about() -> None:
     assert (before.page, before.variant) == ("region-failover", "unplanned")
 
 
-def test_every_template_goes_through_a_bucket() -> None:
-    """That of a few tables more than the tests have goes no other way."""
+def test_every_deployment_is_of_an_image_and_through_a_bucket() -> None:
+    """Only a stack that is deployed with a new image runs what it was generated from; and the
+    template of a few tables more goes through a bucket alone."""
     deployed = [
         (block.page, command)
         for page in PAGE_NAMES
         for block in blocks(page)
         for command in re.findall(r"aws cloudformation deploy(?:.*\\\n)*.*", block.text)
     ]
-    assert deployed
+    assert {page for page, _ in deployed} == {
+        "region-failover", "failback", "add-region", "remove-region", "rotate-credentials",
+        "restore-from-backup", "upgrade",
+    }  # fmt: skip
     for page, command in deployed:
         (region,) = re.findall(r"--region (\S+) --template-file", command)
+        assert f"build/infra/{region}/template.json" in command, page
         assert f'--s3-bucket "$TEMPLATES-{region}"' in command, page
+        assert '"Image=${IMAGE:?}"' in command, page
 
 
 @pytest.fixture(scope="module")
@@ -187,6 +200,34 @@ def test_a_large_template_goes_through_a_bucket_alone(empty: Ministack, tmp_path
     )
     assert "51,200 bytes" in ward.run(Block("", "", deploy, None, 255))
     ward.run(Block("", "", f'{deploy} --s3-bucket "$TEMPLATES-us-east-1"', None, 0))
+
+
+def test_what_is_rolled_out_is_named_by_its_content(empty: Ministack, tmp_path: Path) -> None:
+    """Another configuration is another image and another package, or nobody would look at it."""
+    ward = Ward(tmp_path, empty)
+    ward.make()
+    make = tmp_path / "bin" / "make"
+    make.write_text(
+        "#!/bin/sh\n"
+        'test "$*" = "package ARGS=--arch arm64 --config replicator.toml" || exit 2\n'
+        "mkdir -p dist && cat release replicator.toml >dist/replicator-lambda-arm64.zip\n"
+    )
+    make.chmod(0o755)
+    ward.config.chmod(0o600)  # as `failover --write` leaves it
+
+    def named() -> list[str]:
+        said = ward.run(Block("", "", "image us-east-1\npackage us-east-1", None, 0))
+        return [line for line in said.splitlines() if "@sha256:" in line or ".zip" in line]
+
+    first = named()
+    assert named() == first
+    ward.release("the next one")
+    second = named()
+    ward.config.write_text(f"{ward.config.read_text()}# changed\n")
+    third = named()
+    assert len(first) == 2
+    assert len({*first, *second, *third}) == len(first) * 3
+    assert len([*tmp_path.glob("buckets/templates-us-east-1/*.zip")]) == 3
 
 
 @pytest.mark.timeout(900)  # three pages, on a machine that is busy otherwise

@@ -1,14 +1,16 @@
 """As much of the AWS command line as runbooks use, against an emulator: `aws SERVICE OPERATION …`.
 
 Options are those of the operation, by botocore's own description of it, `--query` and `--output`.
-CloudFormation and ECS are not emulated: what is deployed stands below $STACKS (runbook_stacks.py),
-and whose service was asked to start over is written to $RESTARTS for the test to do.
+CloudFormation, ECS and S3 are not emulated: what is deployed stands below $STACKS
+(runbook_stacks.py), what is uploaded below $BUCKETS; and whose service was asked to start over, or
+got another task by a deployment, is written to $RESTARTS for the test to do.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -36,19 +38,35 @@ def main(arguments: list[str]) -> int:
             return _start_over(region, options)
         case "cloudformation", "deploy":
             return _deploy(region, options)
+        case "cloudformation", "describe-stacks":
+            return _show(_described(region, options.pop("stack-name")), options)
+        case "ecr", "get-login-password":
+            return _show("password", {"output": "text"})
+        case "s3", "cp":
+            return _upload(region, *options[""].split())
+        case "dynamodb", "wait":
+            return _wait(region, options.pop("").replace("-", "_"), options["table-name"])
     return _call(service, operation, region, options)
+
+
+def _stacks() -> Stacks:
+    return Stacks(Path(os.environ["STACKS"]), os.environ["AWS_EMULATOR_URL"])
 
 
 def _start_over(region: str, options: dict[str, Any]) -> int:
     assert options["cluster"] == "replicator"
     assert "force-new-deployment" in options
-    deployed = Stacks(Path(os.environ["STACKS"])).service(region) is not None
+    deployed = _stacks().service(region) is not None
     if not deployed or options["service"] != f"{SERVICE_PREFIX}{region}":
         sys.stderr.write(f"ServiceNotFoundException: {options['service']} in {region}\n")
         return REFUSED
+    _started_over(region)
+    return 0
+
+
+def _started_over(region: str) -> None:
     with Path(os.environ["RESTARTS"]).open("a", encoding="utf-8") as file:
         file.write(f"{region}\n")
-    return 0
 
 
 def _deploy(region: str, options: dict[str, Any]) -> int:
@@ -64,46 +82,80 @@ def _deploy(region: str, options: dict[str, Any]) -> int:
     template = json.loads(file.read_text(encoding="utf-8"))
     given = dict(pair.split("=", 1) for pair in options.get("parameter-overrides", "").split())
     try:
-        Stacks(Path(os.environ["STACKS"])).deploy(region, template, given)
+        if _stacks().deploy(region, template, given):
+            _started_over(region)
     except NotDeployed as error:
         sys.stderr.write(f"ValidationError: {error}\n")
         return REFUSED
     return 0
 
 
+def _described(region: str, name: str) -> dict[str, Any]:
+    pairs = _stacks().parameters(region).items()
+    given = [{"ParameterKey": key, "ParameterValue": value} for key, value in pairs]
+    return {"Stacks": [{"StackName": name, "Parameters": given}]}
+
+
 def _bucket(region: str) -> str:
     return f"{os.environ['TEMPLATES']}-{region}"
 
 
-def _call(service: str, operation: str, region: str, options: dict[str, Any]) -> int:
-    import boto3  # noqa: PLC0415 - heavier than the others need
-    import jmespath  # type: ignore[import-untyped]  # noqa: PLC0415
-    from botocore import xform_name  # noqa: PLC0415
+def _upload(region: str, file: str, to: str) -> int:
+    assert to.startswith(f"s3://{_bucket(region)}/")
+    place = Path(os.environ["BUCKETS"], to.removeprefix("s3://"))
+    place.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(file, place)
+    return 0
 
-    query, output = options.pop("query", None), options.pop("output", "json")
-    client = boto3.client(  # type: ignore[call-overload]
+
+def _wait(region: str, state: str, table: str) -> int:
+    _client("dynamodb", region).get_waiter(state).wait(TableName=table)
+    return 0
+
+
+def _client(service: str, region: str) -> Any:
+    import boto3  # noqa: PLC0415 - heavier than the others need
+
+    return boto3.client(  # type: ignore[call-overload]
         service, region_name=region, endpoint_url=os.environ["AWS_EMULATOR_URL"]
     )
+
+
+def _call(service: str, operation: str, region: str, options: dict[str, Any]) -> int:
+    from botocore import xform_name  # noqa: PLC0415 - heavier than the others need
+
+    client = _client(service, region)
     method = operation.replace("-", "_")
     shape = client.meta.service_model.operation_model(
         client.meta.method_to_api_mapping[method]
     ).input_shape
     members = {xform_name(name).replace("_", "-"): name for name in shape.members}
+    shown = {name: options.pop(name) for name in list(options) if name in ("query", "output")}
     request = {
         members[option]: _value(shape.members[members[option]].type_name, text)
         for option, text in options.items()
     }
     answer = getattr(client, method)(**request)
     del answer["ResponseMetadata"]
-    found = answer if query is None else jmespath.search(query, answer)
-    text = found if output == "text" else json.dumps(found, default=str)
+    return _show(answer, shown)
+
+
+def _show(answer: Any, options: dict[str, Any]) -> int:
+    import jmespath  # type: ignore[import-untyped]  # noqa: PLC0415 - as above
+
+    answer = json.loads(json.dumps(answer, default=str))
+    found = jmespath.search(options["query"], answer) if "query" in options else answer
+    text = found if options.get("output") == "text" else json.dumps(found)
     sys.stdout.write(f"{text}\n")
     return 0
 
 
 def _options(rest: list[str]) -> dict[str, Any]:
-    """Each option's words, with blanks between them where it has several; None without any."""
-    found: dict[str, Any] = {}
+    """Each option's words, with blanks between them where it has several; None without any.
+
+    What stands before the first option has no name.
+    """
+    found: dict[str, Any] = {"": None}
     name = ""
     for word in rest:
         if word.startswith("--"):
@@ -111,7 +163,7 @@ def _options(rest: list[str]) -> dict[str, Any]:
             found[name] = None
         else:
             found[name] = word if found[name] is None else f"{found[name]} {word}"
-    return found
+    return {name: words for name, words in found.items() if name or words is not None}
 
 
 def _value(kind: str, text: str | None) -> object:

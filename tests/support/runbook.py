@@ -2,6 +2,7 @@
 
 A page has the sections Symptom, Check, Act and Verify. Its commands stand in fenced blocks that
 begin with `sh` and words: `exit 1` (the block ends so), or the name of a variant of the page.
+What the README has in such blocks is for every page: an operator pastes it first.
 What they are run in is runbook_ward.py's.
 """
 
@@ -58,6 +59,13 @@ def _blocks(page: str, text: str) -> Iterator[Block]:
         status = int(words[words.index("exit") + 1]) if "exit" in words else 0
         variants = [w for w in words if w not in ("exit", str(status))]
         yield Block(page, section, match.group(2), variants[0] if variants else None, status)
+
+
+@cache
+def pasted_first() -> str:
+    """What the pages' commands use and the README defines."""
+    text = (PAGES / "README.md").read_text(encoding="utf-8")
+    return "".join(match.group(2) for match in _FENCE.finditer(text))
 
 
 @cache

@@ -32,7 +32,9 @@ def nothing(ward: Ward) -> None:
 
 
 def equal(ward: Ward) -> None:
-    """What every page leaves: services that know of every region, and equal copies."""
+    """What every page leaves: services that run what the operator has, and equal copies."""
+    for region in ward.services:
+        assert ward.image(region).configuration == ward.config.read_text(), f"{region} has another"
     ward.alive()
     for name, table in load(ward.config, {}).tables.items():
         copies = [ward.held(table.names.get(region, name), region) for region in table.members]
@@ -89,6 +91,26 @@ def source_is(region: str) -> Act:
         assert load(ward.config, {}).tables["ledger"].source == region
 
     return check
+
+
+# --- versions and configurations ---------------------------------------------------------------
+
+
+def released(ward: Ward) -> None:
+    """The operator has checked the next version out."""
+    ward.release("the next one")
+
+
+def upgraded(ward: Ward) -> None:
+    """Every service runs it."""
+    equal(ward)
+    assert {ward.image(region).release for region in ward.services} == {"the next one"}
+
+
+def new_role(ward: Ward) -> None:
+    """The operator names it, which the engine has none of."""
+    with ward.config.open("a", encoding="utf-8") as file:
+        file.write("# role_arn is another one\n")
 
 
 # --- lag, throttles -----------------------------------------------------------------------------
@@ -300,6 +322,12 @@ def left(ward: Ward) -> None:
     equal(ward)  # what the first might have sent there has had the time of the second
     assert ward.held("orders", AWAY) == before
     assert "stray" not in ward.held("orders", HOME)
+
+
+def third(ward: Ward) -> None:
+    """The operator says where the new region is."""
+    with ward.config.open("a", encoding="utf-8") as file:
+        file.write(f'[regions.{FAR}]\nendpoint_url = "{ward.engine.endpoint_url}"\n')
 
 
 def joined(ward: Ward) -> None:

@@ -1,9 +1,10 @@
 """The world that a runbook's commands are run in: two tables, and one service for each region.
 
 As deployed: each region that has a service by its stack (runbook_stacks.py) has a process of its
-own, which reads that region's streams with the configuration it was started with. Only who is asked
-to start over does; and a service whose stack was made from another configuration, or does not name
-its tables and streams, is refused as its policy would have it.
+own, which reads that region's streams with the configuration that is in its image
+(runbook_images.py). Only who is asked to start over does, or whose task a deployment changes; and a
+service whose stack was made from another configuration, or does not name its tables and streams, is
+refused as its policy would have it.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import subprocess
 import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -26,11 +28,13 @@ from urllib.request import ProxyHandler, build_opener
 from infra.cloudformation import template
 from infra.definition import Options, stack_of
 from replicator.configuration import load
+from replicator.settings import Settings
 from support.black_box import command, environment, until
 from support.black_box_link import Endpoint
 from support.engines import HOST, Ministack, free_port
 from support.fault_proxy import FaultProxy
-from support.runbook import ROOT, Block
+from support.runbook import ROOT, Block, pasted_first
+from support.runbook_images import ACCOUNT, RELEASE, Image, Images, repository
 from support.runbook_stacks import Stacks
 from support.tables import client, create_table
 
@@ -38,10 +42,10 @@ HOME, AWAY, FAR = "us-east-1", "eu-west-1", "ap-southeast-2"
 BLOCK_WITHIN_S = 150.0
 SERVICE = Options(mode="service")
 PARAMETERS = (
-    "AlarmTopicArn=topic Image=image ClusterArn=cluster ExecutionRoleArn=role Subnets=subnet "
+    "AlarmTopicArn=topic ClusterArn=cluster ExecutionRoleArn=role Subnets=subnet "
     "SecurityGroups=group KmsKeyArn=key KmsKeyArnUsEast1=key KmsKeyArnEuWest1=key"
 )
-"""What an account's stacks take besides streams; nothing is done with it."""
+"""What an account's stacks take besides streams and image; nothing is done with it."""
 
 
 @dataclass
@@ -67,7 +71,8 @@ class Ward:
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
         self._ports: dict[str, int] = {}
         self._written = 0
-        self.stacks = Stacks(self.directory / "stacks")
+        self.stacks = Stacks(self.directory / "stacks", self.engine.endpoint_url)
+        self.images = Images(self.directory / "images")
 
     def make(self) -> None:
         """Make tables, configuration and stacks."""
@@ -77,7 +82,8 @@ class Ward:
             view_type = "NEW_AND_OLD_IMAGES" if region == HOME else None
             create_table(self.engine.endpoint_url, region, "ledger", view_type)
         self._configure()
-        self.run(Block("", "Setup", "replicator setup", None, 0))
+        self.release("the present one")
+        self.run(Block("", "Setup", "replicator setup --streams-only", None, 0))
         for region in (HOME, AWAY):
             self.deploy(region)
 
@@ -87,6 +93,7 @@ class Ward:
         for name, words in (
             ("replicator", command(skew_s=skew_s)),
             ("aws", [sys.executable, str(Path(__file__).with_name("aws_cli.py"))]),
+            ("docker", [sys.executable, str(Path(__file__).with_name("docker_cli.py"))]),
             ("python", [sys.executable]),
         ):
             path = self.directory / "bin" / name
@@ -96,7 +103,7 @@ class Ward:
             path.chmod(path.stat().st_mode | stat.S_IXUSR)
 
     def _configure(self) -> None:
-        urls = dict.fromkeys((HOME, AWAY, FAR), self.engine.endpoint_url)
+        urls = dict.fromkeys((HOME, AWAY), self.engine.endpoint_url)
         if self.link is not None:
             urls[HOME] = self.link.url
         if self.proxy is not None:
@@ -112,8 +119,12 @@ class Ward:
 
     @property
     def config(self) -> Path:
-        """The configuration that the operator edits, and that a service is started with."""
+        """The configuration that the operator edits, and puts into images."""
         return self.directory / "replicator.toml"
+
+    def release(self, name: str) -> None:
+        """Check a version out where the operator is."""
+        (self.directory / RELEASE).write_text(name, encoding="utf-8")
 
     # --- pages ----------------------------------------------------------------------------------
 
@@ -122,7 +133,7 @@ class Ward:
         restarts = self.directory / "restarts"
         restarts.unlink(missing_ok=True)
         done = subprocess.run(
-            ["/bin/bash", "-euo", "pipefail", "-c", block.text],
+            ["/bin/bash", "-euo", "pipefail", "-c", f"{pasted_first()}\n{block.text}"],
             cwd=self.directory,
             env=self._environment(restarts),
             capture_output=True,
@@ -144,11 +155,15 @@ class Ward:
             "PATH": f"{self.directory / 'bin'}:{os.environ['PATH']}",
             "RESTARTS": str(restarts),
             "STACKS": str(self.stacks.directory),
+            "IMAGES": str(self.images.directory),
+            "BUCKETS": str(self.directory / "buckets"),
             "AWS_EMULATOR_URL": self.engine.endpoint_url,
             "PAGES": " ".join(f"--url {self._url(region)}" for region in self.services),
             "PARAMETERS": PARAMETERS,
             "KEY": "key",
+            "ACCOUNT": ACCOUNT,
             "TEMPLATES": "templates",
+            "BEFORE": datetime.now(UTC).isoformat(timespec="seconds"),
         }
 
     def _carry_out(self, asked: Iterable[str]) -> None:
@@ -164,16 +179,23 @@ class Ward:
 
     def deploy(self, region: str) -> None:
         """Deploy a region's stack, as the configuration is now, with its present streams."""
-        made = template(stack_of(load(self.config, {}), region, SERVICE))
+        settings = load(self.config, {})
+        made = template(stack_of(settings, region, SERVICE))
         given = dict(pair.split("=") for pair in f"{PARAMETERS} {self._key_of(made)}".split())
-        arns = {f"StreamArn{t.title()}": arn for t, arn in self._stream_arns(region).items()}
-        self.stacks.deploy(region, made, given | arns)
+        streams = self._stream_arns(settings, region)
+        arns = {f"StreamArn{table.title()}": arn for table, arn in streams.items()}
+        self.stacks.deploy(region, made, {**given, **arns, "Image": self._push(region)})
+
+    def _push(self, region: str) -> str:
+        release = (self.directory / RELEASE).read_text(encoding="utf-8")
+        tag = f"{repository(region)}:first"
+        self.images.tag(tag, Image(release=release, configuration=self.config.read_text()))
+        return self.images.push(tag)
 
     def _key_of(self, made: Mapping[str, Any]) -> str:
         return " ".join(f"{name}=key" for name in made["Parameters"] if "KmsKeyArn" in name)
 
-    def _stream_arns(self, region: str) -> dict[str, str]:
-        settings = load(self.config, {})
+    def _stream_arns(self, settings: Settings, region: str) -> dict[str, str]:
         there = client(self.engine.endpoint_url, region)
         found = {}
         for name, table in settings.tables.items():
@@ -190,6 +212,10 @@ class Ward:
         """The regions that have a service."""
         return [r for r in (HOME, AWAY, FAR) if self.stacks.service(r) is not None]
 
+    def image(self, region: str) -> Image:
+        """What the service of a region runs, and with what."""
+        return self.images.pull(self.stacks.image(region), region)
+
     def start_over(self, regions: Iterable[str]) -> None:
         """Have the services of regions start over, all at once."""
         asked = list(regions)
@@ -204,11 +230,14 @@ class Ward:
     def _start(self, region: str) -> None:
         arguments = self.stacks.service(region)
         assert arguments is not None, f"no service in {region}"
-        needed = template(stack_of(load(self.config, {}), region, SERVICE))
-        refused = self.stacks.refused(region, needed, self._stream_arns(region))
+        text = self.image(region).configuration
+        assert text is not None, f"no configuration in the image of {region}"
+        configured = self.directory / f"{region}.toml"
+        configured.write_text(text, encoding="utf-8")
+        settings = load(configured, {})
+        needed = template(stack_of(settings, region, SERVICE))
+        refused = self.stacks.refused(region, needed, self._stream_arns(settings, region))
         assert refused is None, refused
-        configured = self.directory / f"{region}.toml"  # as in its image: what is edited later
-        configured.write_bytes(self.config.read_bytes())  # is nothing to what runs
         arguments = [str(configured) if word == self.config.name else word for word in arguments]
         self._ports.setdefault(region, free_port())
         arguments += ["--port", str(self._ports[region])]
