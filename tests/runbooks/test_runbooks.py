@@ -21,6 +21,7 @@ from support.runbook_troubles import (
     chrony,
     deleted,
     differs,
+    dropped,
     from_before,
     in_time,
     joined,
@@ -102,8 +103,15 @@ WORLDS: Sequence[Sequence[Story]] = (
             after=mended("lost"),
         ),
         Story(
-            page="restore-from-backup", trouble=deleted,
+            page="restore-from-backup", variant="damaged", trouble=deleted,
+            sees="EarliestRestorableDateTime",
             by_hand={"sed -i": from_before}, after=restored,
+        ),
+    ),
+    (
+        Story(
+            page="restore-from-backup", variant="dropped", trouble=dropped,
+            sees=":table/orders/backup/", after=restored,
         ),
     ),
 )  # fmt: skip

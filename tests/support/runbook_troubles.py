@@ -189,6 +189,10 @@ def mended(key: str) -> Act:
 
 def deleted(ward: Ward) -> None:
     """A key is deleted everywhere; the backup is from before, and holds it."""
+    client(ward.engine.endpoint_url, AWAY).update_continuous_backups(
+        TableName="orders",
+        PointInTimeRecoverySpecification={"PointInTimeRecoveryEnabled": True},
+    )
     ward.put("orders", HOME, "deleted", "1")
     until(partial(_marker, ward, "deleted"), within_s=30, what="it is in both")
     item = _item(ward, AWAY, "orders", "deleted")
@@ -197,6 +201,21 @@ def deleted(ward: Ward) -> None:
         TableName="orders", Key={"id": {"S": "deleted"}}
     )
     until(lambda: not _item(ward, AWAY, "orders", "deleted"), within_s=30, what="it is deleted")
+
+
+def dropped(ward: Ward) -> None:
+    """A table is gone. What was written elsewhere since is not in its backup, which the engine does
+    not make by itself; and what was deleted elsewhere since is."""
+    ward.put("orders", HOME, "deleted", "1")
+    until(partial(_marker, ward, "deleted"), within_s=30, what="it is in both")
+    away = client(ward.engine.endpoint_url, AWAY)
+    away.create_backup(TableName="orders", BackupName="orders$DeletedTableBackup")
+    away.delete_table(TableName="orders")
+    client(ward.engine.endpoint_url, HOME).delete_item(
+        TableName="orders", Key={"id": {"S": "deleted"}}
+    )
+    ward.put("orders", HOME, KEYS[0], "2")
+    ward.unwell(HOME)
 
 
 def from_before(ward: Ward) -> None:
@@ -212,6 +231,8 @@ def restored(ward: Ward) -> None:
     held = ward.held("orders-restored", AWAY)
     assert KEYS[0] in held
     assert "deleted" not in held
+    away = client(ward.engine.endpoint_url, AWAY)
+    assert away.describe_table(TableName="orders-restored")["Table"]["DeletionProtectionEnabled"]
 
 
 def _marker(ward: Ward, key: str) -> bool:
