@@ -122,10 +122,13 @@ MENDING_AFTER_S = 5
 
 
 def test_all_pages_are_there_and_whole() -> None:
-    """Each has symptom, check, act and verify, in this order, and stands in the index."""
+    """Each begins with what to do, has symptom, check, act and verify, in this order, and stands in
+    the index."""
     assert set(PAGE_NAMES) == REQUIRED
     index = (PAGES / "README.md").read_text(encoding="utf-8")
     for page in PAGE_NAMES:
+        text = (PAGES / f"{page}.md").read_text(encoding="utf-8")
+        assert re.match(r"# .+\n\n[^#\n]", text), page
         assert sections(page) == SECTIONS, page
         assert f"({page}.md)" in index, page
         assert {block.section for block in blocks(page)} >= {"Check", "Verify"}, page
