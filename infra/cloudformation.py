@@ -259,7 +259,12 @@ class _Renderer:
             "TaskDefinition": {"Ref": "Task"},
             "LaunchType": "FARGATE",
             "DesiredCount": 1,
-            "DeploymentConfiguration": {"MinimumHealthyPercent": 0, "MaximumPercent": 100},
+            "DeploymentConfiguration": {
+                "MinimumHealthyPercent": 0,
+                "MaximumPercent": 100,
+                # Else a stack waits for hours for a task that ends again and again.
+                "DeploymentCircuitBreaker": {"Enable": True, "Rollback": True},
+            },
             "NetworkConfiguration": {"AwsvpcConfiguration": network},
         }
         return {"Type": "AWS::ECS::Service", "Properties": properties}

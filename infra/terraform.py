@@ -288,6 +288,7 @@ class _Renderer:
             "desired_count": 1,
             "deployment_minimum_healthy_percent": 0,
             "deployment_maximum_percent": 100,
+            "deployment_circuit_breaker": {"enable": True, "rollback": True},
             "network_configuration": {
                 "assign_public_ip": False,
                 "subnets": "${var.subnets}",

@@ -154,6 +154,7 @@ def test_every_page_is_played_in_the_trouble_that_it_is_about() -> None:
     alone = {page for page, _ in played} - {page for page, _ in variants}
     assert played == variants | {(page, None) for page in alone}
     assert {page for page, _ in played} == REQUIRED
+    assert all(story.sees for story in stories if story.trouble is not nothing), "not looked at"
     untroubled = {story.page for story in stories if story.trouble is nothing}
     assert untroubled - PLANNED == {"region-failover", "failback"}, "a decision; and what follows"
     (before,) = (world[0] for world in WORLDS if world[-1].page == "failback")

@@ -101,7 +101,7 @@ def from_template(document: dict[str, Any]) -> dict[str, Any]:
             for c in t["ContainerDefinitions"]
         ],
         "services": [
-            [s["ServiceName"], s["DesiredCount"], *s["DeploymentConfiguration"].values()]
+            [s["ServiceName"], s["DesiredCount"], *_deployment_cfn(s["DeploymentConfiguration"])]
             for s in by_kind.get("AWS::ECS::Service", [])
         ],
         "alarms": {
@@ -189,6 +189,7 @@ def from_module(document: dict[str, Any]) -> dict[str, Any]:
                 s["desired_count"],
                 s["deployment_minimum_healthy_percent"],
                 s["deployment_maximum_percent"],
+                *s["deployment_circuit_breaker"].values(),
             ]
             for s in of("aws_ecs_service")
         ],
@@ -315,6 +316,12 @@ def _mapping_tf(mapping: dict[str, Any]) -> list[Any]:
         mapping["starting_position"],
         mapping["destination_config"]["on_failure"]["destination_arn"],
     ]
+
+
+def _deployment_cfn(deployment: dict[str, Any]) -> list[Any]:
+    breaker = deployment["DeploymentCircuitBreaker"]
+    percents = [deployment["MinimumHealthyPercent"], deployment["MaximumPercent"]]
+    return [*percents, breaker["Enable"], breaker["Rollback"]]
 
 
 def _alarm_cfn(alarm: dict[str, Any]) -> list[Any]:
