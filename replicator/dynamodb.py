@@ -9,7 +9,8 @@ clock is signed once more by the service's own (skew.py), which botocore does no
 There is one retry layer and it is not here, so but for that botocore makes each call once. Its
 check of DynamoDB's CRC belongs to its legacy retry mode, which is chosen for it.
 
-No error keeps the botocore exception, whose response holds the item.
+No error keeps the botocore exception, whose response holds the item, and none repeats words of it
+that may quote a header, for that holds the session token.
 
 This module must not know what a request means: conditions are made in requests.py.
 """
@@ -35,7 +36,9 @@ from botocore.credentials import (
     AssumeRoleCredentialFetcher,
     CredentialProvider,
     CredentialResolver,
+    Credentials,
     DeferredRefreshableCredentials,
+    ReadOnlyCredentials,
 )
 from botocore.httpsession import get_cert_path
 from botocore.loaders import Loader, create_loader
@@ -67,6 +70,19 @@ EMULATOR_CREDENTIALS = ("local", "local")
 Local insists; it also keeps a database of its own for each access key, so clients must agree."""
 
 ROLE_SESSION_NAME = "replicator"
+
+_WORDS_OF_NO_SECRET = (
+    botocore_errors.EndpointConnectionError,
+    botocore_errors.ConnectTimeoutError,
+    botocore_errors.ReadTimeoutError,
+    botocore_errors.ConnectionClosedError,
+    botocore_errors.ProxyConnectionError,
+    botocore_errors.SSLError,
+    botocore_errors.ChecksumError,
+    botocore_errors.IncompleteReadError,
+)
+"""They name the endpoint, the proxy (its password masked), a certificate, a number. The others
+repeat any error whatever, or what was answered."""
 
 _TRANSIENT = (
     botocore_errors.HTTPClientError,
@@ -169,7 +185,10 @@ class Boto3Api:
             raise _failed(error, place) from None
         except (OSError, ValueError, KeyError) as error:  # of a process or a file that gives them
             raise Transient(f"{place}: not renewed: {type(error).__name__}") from None
-        return Keys(keys.access_key or "", keys.secret_key or "", keys.token)
+        found = _keys(keys)
+        if found.wrong is not None:
+            raise Fatal(f"{place}: {found.wrong}")
+        return found
 
     async def call(self, operation: str, request: Mapping[str, Any]) -> dict[str, Any]:
         """Make one call. One that is cancelled goes on in its thread and may yet take effect."""
@@ -189,6 +208,8 @@ class Boto3Api:
         except botocore_errors.ClientError as error:
             raise refusal(error, operation, place_of(operation, request, self._region)) from None
         except (botocore_errors.BotoCoreError, ResponseParserError) as error:
+            if type(error) is botocore_errors.HTTPClientError:
+                self._load_keys()  # if no header can hold them, that is what is raised
             raise _failed(error, place_of(operation, request, self._region)) from None
         except (OSError, ValueError, KeyError):
             self._load_keys()  # if it was the credentials, that is what is raised
@@ -225,7 +246,23 @@ def _session(
         session.get_component("credential_provider").remove("iam-role")
         if session.get_credentials() is None:
             session.set_credentials(*EMULATOR_CREDENTIALS)
+    _refuse_wrong_keys(session, region)
     return session if role_arn is None else role_session(session, region, role_arn)
+
+
+def _refuse_wrong_keys(session: Session, region: str) -> None:
+    """Raises: ConfigurationError for keys that are at hand and cannot be any.
+
+    Those that have to be fetched, and that are renewed, are looked at whenever they have come.
+    """
+    credentials = session.get_credentials()
+    wrong = _keys(credentials).wrong if type(credentials) is Credentials else None
+    if wrong is not None:
+        raise ConfigurationError(f"region {region}: {wrong}; take it out")
+
+
+def _keys(found: Credentials | ReadOnlyCredentials) -> Keys:
+    return Keys(found.access_key or "", found.secret_key or "", found.token)
 
 
 def _plain_session(profile: str | None = None) -> Session:
@@ -296,10 +333,15 @@ def _failed(error: Exception, place: str) -> ReplicatorError:
     """The error that a call without an answer of the service stands for."""
     name = type(error).__name__
     if isinstance(error, _TRANSIENT):
-        return Transient(f"{place}: {name}: {str(error)[:ERROR_TEXT_MAX]}")
+        words = _words(error) if isinstance(error, _WORDS_OF_NO_SECRET) else ""
+        return Transient(": ".join(part for part in (place, name, words) if part))
     if isinstance(error, _CREDENTIALS):
-        return Fatal(f"{place}: no usable credentials: {str(error)[:ERROR_TEXT_MAX]}")
+        return Fatal(f"{place}: no usable credentials: {_words(error)}")
     return Fatal(f"{place}: {name}")
+
+
+def _words(error: Exception) -> str:
+    return " ".join(str(error).split())[:ERROR_TEXT_MAX]
 
 
 def event_source_mappings(

@@ -4,7 +4,8 @@ There is one retry layer and it is not here; it goes by the class of the error a
 says is meant for logs: operation, table, region, error code. What AWS adds in words is repeated
 only where it cannot quote an item. A ValidationException on a call that carries items can (it
 prints numbers that it cannot parse, for example), so of its text only openings that are listed here
-get through.
+get through. What blames a signature may quote the headers that were signed, the session token among
+them: of that, what comes before the quotation.
 
 This module must not know how a call is made, nor which library makes it.
 """
@@ -93,6 +94,17 @@ _ERRORS_ON_SHARDS: Mapping[str, type[ReplicatorError]] = {"ResourceNotFoundExcep
 
 _MAY_QUOTE_ITEMS = frozenset({"ValidationException", "SerializationException"})
 
+_MAY_QUOTE_HEADERS = frozenset(
+    {
+        "IncompleteSignature",
+        "IncompleteSignatureException",
+        "InvalidSignatureException",
+        "SignatureDoesNotMatch",
+    }
+)
+_QUOTATIONS = ("The Canonical String", "Authorization", "'")
+"""What such a quotation begins with. Source: IAM User Guide, "Troubleshoot AWS API requests"."""
+
 _SAFE_OPENINGS = (
     "Item size has exceeded the maximum allowed size",
     "Item size to update has exceeded the maximum allowed size",
@@ -158,4 +170,8 @@ def _words(text: str, code: str, operation: str) -> str:
     """What may be repeated of AWS's own words."""
     if code in _MAY_QUOTE_ITEMS and operation in _WITH_ITEMS:
         return next((opening for opening in _SAFE_OPENINGS if text.startswith(opening)), "")
+    if code in _MAY_QUOTE_HEADERS:
+        for quotation in _QUOTATIONS:
+            text = text.partition(quotation)[0]
+        text = text.strip()
     return text[:ERROR_TEXT_MAX]

@@ -6,8 +6,12 @@ out once, and this is the outcome. This module must not know botocore.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
+
+_FIT = re.compile(r"[\x21-\x7e]*")
+"""What keys and tokens are made of: all else breaks a header, or a signature without a word."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,6 +21,19 @@ class Keys:
     access_key: str = field(repr=False)
     secret_key: str = field(repr=False)
     token: str | None = field(repr=False, default=None)
+
+    @property
+    def wrong(self) -> str | None:
+        """Which of them cannot be one, without a sign of it; None where all may be."""
+        for name, variable, text in (
+            ("access key", "AWS_ACCESS_KEY_ID", self.access_key),
+            ("secret key", "AWS_SECRET_ACCESS_KEY", self.secret_key),
+            ("session token", "AWS_SESSION_TOKEN", self.token or ""),
+        ):
+            if _FIT.fullmatch(text) is None:
+                odd = "holds a line break, a space or another character that none has"
+                return f"the {name} ({variable}, or what else gives it) {odd}"
+        return None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,18 +1,20 @@
-"""What gives the keys may fail in its own ways: that is transient, and named."""
+"""What gives keys may fail in its own ways, or give what can be none: named, and never shown."""
 
 from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import closing
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from botocore.exceptions import HTTPClientError
 
 from replicator.dynamodb import Boto3Api
-from replicator.errors import Transient
+from replicator.errors import ConfigurationError, Fatal, Transient
 
 
 def for_botocore(api: Boto3Api) -> None:
@@ -25,25 +27,100 @@ def for_the_lean_plane(api: Boto3Api) -> None:
     api.access.load_keys()
 
 
-@pytest.mark.parametrize("ask", [for_botocore, for_the_lean_plane])
-@pytest.mark.parametrize("later", ["says nothing", "is gone"])
-def test_a_renewal_that_fails_oddly_is_transient(
-    ask: Callable[[Boto3Api], None], later: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A `credential_process` whose first keys are about to expire, and that gives no others."""
-    soon = (datetime.now(UTC) + timedelta(seconds=30)).isoformat()
-    keys = {"AccessKeyId": "a", "SecretAccessKey": "s", "SessionToken": "t", "Expiration": soon}
+@dataclass(frozen=True, slots=True)
+class Process:
+    """A `credential_process`."""
+
+    script: Path
+
+    def gives(self, keys: Mapping[str, str], *, for_s: float) -> None:
+        """Let it give these keys, and others that will do, for so long."""
+        until = (datetime.now(UTC) + timedelta(seconds=for_s)).isoformat()
+        given = {"AccessKeyId": "a", "SecretAccessKey": "s", "SessionToken": "t", **keys}
+        said = json.dumps({"Version": 1, "Expiration": until, **given})
+        self.script.write_text(f"#!/bin/sh\ncat <<'END'\n{said}\nEND\n")
+        self.script.chmod(0o700)
+
+
+@pytest.fixture
+def process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Process:
+    """Make a `credential_process` the one that is asked."""
     script, config = tmp_path / "keys.sh", tmp_path / "config"
-    script.write_text(f"#!/bin/sh\necho '{json.dumps({'Version': 1, **keys})}'\n")
-    script.chmod(0o700)
     config.write_text(f"[default]\ncredential_process = {script}\n")
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.delenv(name)
     monkeypatch.setenv("AWS_CONFIG_FILE", str(config))
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "none"))
-    opened = Boto3Api.open(region="us-east-1", endpoint_url="http://127.0.0.1:9", threads=1)
-    script.write_text("#!/bin/sh\n")
+    return Process(script)
+
+
+def opened() -> Boto3Api:
+    """Open a region on this machine, where nobody answers."""
+    return Boto3Api.open(region="us-east-1", endpoint_url="http://127.0.0.1:9", threads=1)
+
+
+@pytest.mark.parametrize("ask", [for_botocore, for_the_lean_plane])
+@pytest.mark.parametrize("later", ["says nothing", "is gone"])
+def test_a_renewal_that_fails_oddly_is_transient(
+    ask: Callable[[Boto3Api], None], later: str, process: Process
+) -> None:
+    """Keys that are about to expire, and no others given."""
+    process.gives({}, for_s=30)
+    api = opened()
+    process.script.write_text("#!/bin/sh\n")
     if later == "is gone":
-        script.unlink()
-    with closing(opened) as api, pytest.raises(Transient, match="credentials in us-east-1"):
+        process.script.unlink()
+    with closing(api), pytest.raises(Transient, match="credentials in us-east-1"):
         ask(api)
+
+
+KEPT = "FwoGZXIvYXdzE0SECRET"
+"""A session token's text, which nothing may print."""
+
+
+@pytest.mark.parametrize(
+    ("ask", "field", "variable"),
+    [
+        (for_botocore, "AccessKeyId", "AWS_ACCESS_KEY_ID"),
+        (for_botocore, "SessionToken", "AWS_SESSION_TOKEN"),
+        (for_the_lean_plane, "AccessKeyId", "AWS_ACCESS_KEY_ID"),
+        (for_the_lean_plane, "SecretAccessKey", "AWS_SECRET_ACCESS_KEY"),
+        (for_the_lean_plane, "SessionToken", "AWS_SESSION_TOKEN"),
+    ],
+)
+def test_fetched_keys_that_can_be_none_are_named_and_not_shown(
+    ask: Callable[[Boto3Api], None], field: str, variable: str, process: Process
+) -> None:
+    """A line break would end a header; the words of whoever notices quote the token."""
+    process.gives({field: f"{KEPT}\n"}, for_s=3_600)
+    with closing(opened()) as api, pytest.raises(Fatal) as caught:
+        ask(api)
+    assert variable in str(caught.value)
+    assert "line break" in str(caught.value)
+    assert KEPT not in str(caught.value)
+
+
+@pytest.mark.parametrize("role_arn", [None, "arn:aws:iam::1:role/x"])
+@pytest.mark.parametrize("endpoint_url", [None, "http://127.0.0.1:9"])
+@pytest.mark.parametrize("kept", [f"{KEPT}\n", f"{KEPT}\r", f"{KEPT} ", f"\u201c{KEPT}"])
+def test_keys_at_hand_that_can_be_none_are_refused_at_the_start(
+    kept: str, endpoint_url: str | None, role_arn: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No outage, and nothing to wait for: a person has to mend the variable."""
+    monkeypatch.setenv("AWS_SESSION_TOKEN", kept)
+    with pytest.raises(ConfigurationError) as caught:
+        Boto3Api.open(region="us-east-1", endpoint_url=endpoint_url, role_arn=role_arn, threads=1)
+    assert str(caught.value).startswith("region us-east-1: the session token (AWS_SESSION_TOKEN")
+    assert KEPT not in str(caught.value)
+
+
+def test_an_error_of_the_client_is_told_without_its_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What botocore has not foreseen it repeats, whatever it quotes."""
+
+    def break_down(*_: object, **__: object) -> None:
+        raise HTTPClientError(error=ValueError(f"Invalid header value b'{KEPT}'"))
+
+    monkeypatch.setattr("botocore.endpoint.Endpoint._send", break_down)
+    with closing(opened()) as api, pytest.raises(Transient) as caught:
+        for_botocore(api)
+    assert str(caught.value) == "ListTables in us-east-1: HTTPClientError"

@@ -265,6 +265,25 @@ def test_other_words_get_through(api: RegionApi, service: Service) -> None:
     assert str(failure(api)).endswith("AccessDeniedException: User: arn:aws:iam::1:user/x")
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        "Check your key.\n\nThe Canonical String should have been\n'x-amz-security-token:{}'",
+        "'{}' not a valid key=value pair in Authorization header: 'Credential={}'",
+        "Authorization header requires 'Signature' parameter. Authorization={}",
+    ],
+)
+@pytest.mark.parametrize("code", ["InvalidSignatureException", "IncompleteSignature"])
+def test_a_refused_signature_quotes_no_header(
+    api: RegionApi, service: Service, code: str, words: str
+) -> None:
+    """The service shows what it was sent: key, token and signature."""
+    service.refuses(code)
+    assert service.answer.body is not None
+    service.answer.body["message"] = words.replace("{}", CANARY)
+    assert CANARY not in str(failure(api))
+
+
 def test_a_call_is_made_once(api: RegionApi, service: Service) -> None:
     """There is one retry layer, and it is not here."""
     service.refuses("InternalServerError", status=500)
