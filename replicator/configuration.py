@@ -16,7 +16,8 @@ a name that fits no entry, or more than one, is refused. A section as a whole ma
 a file entry: `REPLICATOR_REGIONS={"us-east-1": {}, "eu-west-1": {}}`.
 
 Whatever is wrong becomes one line that names the file or variable, the key and the remedy; several
-errors are several lines of one ConfigurationError. A line never runs on: names are quoted.
+errors are several lines of one ConfigurationError. A line never runs on: names are quoted. What is
+wrong is quoted too, but never what is a secret by its type, nor a URL's user and password.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ from pydantic import BaseModel, SecretStr, ValidationError
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSettingsSource
 
+from replicator.endpoints import without_user
 from replicator.errors import ConfigurationError, suggestion
 from replicator.settings import (
     ClientSettings,
@@ -216,14 +218,7 @@ def _value(variable: str, path: KeyPath, text: str) -> object:
 
 def _takes_text(path: KeyPath) -> bool:
     """Whether a key is a text or a choice, and neither list, number, switch nor section."""
-    first, *inner = path
-    model: type[BaseModel] = Settings
-    if first in NAMED_SECTIONS and inner:
-        model, inner = NAMED_SECTIONS[first], inner[1:]
-    elif first in SECTIONS:
-        model = SECTIONS[first]
-    else:
-        inner = [first]
+    model, inner = _within(path)
     if not inner:
         return False
     if len(inner) > 1:  # a table's name in a region
@@ -232,6 +227,25 @@ def _takes_text(path: KeyPath) -> bool:
     return field is not None and all(
         issubclass(kind, str | SecretStr | NoneType) for kind in _kinds(field.annotation)
     )
+
+
+def _is_secret(path: KeyPath) -> bool:
+    """Whether a key is a secret, lies in one, or is a section with one."""
+    if not path:
+        return True
+    model, inner = _within(path)
+    fields = [model.model_fields.get(inner[0])] if inner else model.model_fields.values()
+    return any(field is not None and SecretStr in _kinds(field.annotation) for field in fields)
+
+
+def _within(path: KeyPath) -> tuple[type[BaseModel], KeyPath]:
+    """The section that a key belongs to, and the key's path from there."""
+    first, *inner = path
+    if first in NAMED_SECTIONS and inner:
+        return NAMED_SECTIONS[first], tuple(inner[1:])
+    if first in SECTIONS:
+        return SECTIONS[first], tuple(inner)
+    return Settings, path
 
 
 def _kinds(annotation: Any) -> Iterator[type]:
@@ -266,12 +280,11 @@ def _text(path: KeyPath, details: ErrorDetails) -> str:
         case "value_error":
             return str(details["ctx"]["error"])
         case "model_type" | "model_attributes_type" | "dict_type" | "mapping_type":
-            return f"should be a section with keys, not {_shown(details['input'])}"
+            text = "should be a section with keys"
         case _:
             text = details["msg"].removeprefix("Input ").partition(", unable")[0]
             text = text.replace("tuple", "list")
-            secret = path[-1:] == ("token",)
-            return text if secret else f"{text}, not {_shown(details['input'])}"
+    return text if _is_secret(path) else f"{text}, not {_shown(details['input'])}"
 
 
 def _keys_beside(path: KeyPath) -> list[str]:
@@ -284,7 +297,7 @@ def _keys_beside(path: KeyPath) -> list[str]:
 
 def _shown(value: object) -> str:
     try:
-        text = repr(value)
+        text = without_user(repr(value))
     except (
         RecursionError,
         ValueError,

@@ -6,6 +6,7 @@ This module judges spellings only: it resolves no name and opens no connection.
 from __future__ import annotations
 
 import ipaddress
+import re
 import socket
 from typing import TypeAlias
 from urllib.parse import SplitResult, urlsplit
@@ -34,16 +35,25 @@ AWS_SUFFIXES = (
 endpoints.json and partitions.json, dnsSuffix and dualStackDnsSuffix."""
 
 
+_USER = re.compile(r"(//)[^\s'\"]*@|[^\s'\"/]+:[^\s'\"]*@")
+"""What stands before the host, of a URL or of what was to be one."""
+
+
+def without_user(text: str) -> str:
+    """A text as it may be shown: without the user and password of a URL in it."""
+    return _USER.sub(r"\1…@", text)
+
+
 def checked_endpoint(url: str) -> str:
     """`url`, if it is one that requests with data and signatures may be sent to.
 
     Plain http goes to loopback only; link-local addresses, which serve credentials, never count.
     """
+    if "@" in url:
+        raise ValueError("takes no user or password; leave them out of the URL")
     parts = _parts(url)
     host = parts.hostname or ""
     address = _address(host)
-    if "@" in parts.netloc:
-        raise ValueError("takes no user or password; leave them out of the URL")
     if parts.scheme not in ("http", "https") or not host:
         raise ValueError(f'{url!r} is no endpoint; write it like "https://host:port"')
     if parts.path not in ("", "/") or parts.query or parts.fragment:
@@ -57,9 +67,9 @@ def checked_endpoint(url: str) -> str:
 
 def checked_collector(url: str) -> str:
     """`url`, if metrics can be sent there. They hold names and figures, so http will do."""
-    parts = _parts(url)
-    if "@" in parts.netloc:
+    if "@" in url:
         raise ValueError("takes no user or password; set OTEL_EXPORTER_OTLP_HEADERS instead")
+    parts = _parts(url)
     if parts.scheme not in ("http", "https") or not parts.hostname:
         example = "http://127.0.0.1:4318/v1/metrics"
         raise ValueError(f'{url!r} is no collector; write it like "{example}"')

@@ -7,7 +7,7 @@ keys are refused, since a key that is misspelt and ignored is a setting that sil
 
 What is wrong about several keys together is soundness.py's. This module must not know where the
 values come from: files, environment and the wording of pydantic's complaints are
-configuration.py's.
+configuration.py's, which quotes what is wrong unless its type here is a secret's (SecretStr).
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from pydantic import (
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from conflict.version import ORIGIN_PATTERN
-from replicator.endpoints import checked_collector, checked_endpoint
+from replicator.endpoints import checked_collector, checked_endpoint, without_user
 from replicator.records import HeartbeatPlace, Mode, TtlDeletes
 from replicator.soundness import Findings, contradictions
 from replicator.view import View
@@ -51,16 +51,25 @@ ATTRIBUTE_NAME_BYTES_MAX = 255
 """The strictest limit on an attribute's name, that of a key. Source: Quotas, attribute names."""
 
 
-TOKEN_CHARACTERS_MIN, TOKEN_CHARACTERS_MAX = 16, 512
+SECRET_CHARACTERS_MIN, SECRET_CHARACTERS_MAX = 16, 512
 
 
 def _checked_token(token: SecretStr) -> SecretStr:
-    value = token.get_secret_value()
-    if not TOKEN_CHARACTERS_MIN <= len(value) <= TOKEN_CHARACTERS_MAX:
-        raise ValueError(f"a token has {TOKEN_CHARACTERS_MIN} to {TOKEN_CHARACTERS_MAX} characters")
-    if re.fullmatch(r"[\x21-\x7e]+", value) is None:
+    _long_enough("a token", token)
+    if re.fullmatch(r"[\x21-\x7e]+", token.get_secret_value()) is None:
         raise ValueError("a token has ASCII letters, digits and signs only")
     return token
+
+
+def _checked_digest_key(key: SecretStr) -> SecretStr:
+    _long_enough("a digest key", key)
+    return key
+
+
+def _long_enough(what: str, secret: SecretStr) -> None:
+    if not SECRET_CHARACTERS_MIN <= len(secret.get_secret_value()) <= SECRET_CHARACTERS_MAX:
+        bounds = f"{SECRET_CHARACTERS_MIN} to {SECRET_CHARACTERS_MAX} characters"
+        raise ValueError(f"{what} has {bounds}")
 
 
 def _checked_marker(name: str) -> str:
@@ -79,7 +88,7 @@ def _form(pattern: str, remedy: str) -> AfterValidator:
 
     def check(value: str) -> str:
         if compiled.fullmatch(value) is None:
-            raise ValueError(f"{value!r} is {remedy}")
+            raise ValueError(f"{without_user(value)!r} is {remedy}")
         return value
 
     return AfterValidator(check)
@@ -88,6 +97,7 @@ def _form(pattern: str, remedy: str) -> AfterValidator:
 Endpoint = Annotated[str, AfterValidator(checked_endpoint)]
 CollectorUrl = Annotated[str, AfterValidator(checked_collector)]
 Token = Annotated[SecretStr, AfterValidator(_checked_token)]
+DigestKey = Annotated[SecretStr, AfterValidator(_checked_digest_key)]
 AttributeName = Annotated[str, AfterValidator(_checked_marker)]
 WhereText = Annotated[str, AfterValidator(_checked_where)]
 RegionName = Annotated[
@@ -257,7 +267,7 @@ class ConflictSettings(_Section):
     keys: bool = False
     """Keys in clear, in the ledger, on the page and in exports; else a keyed digest."""
 
-    digest_key: Annotated[SecretStr, Field(min_length=16, max_length=512)] | None = None
+    digest_key: DigestKey | None = None
     """What keys are digested with; if left out each region makes its own, once."""
 
 

@@ -558,6 +558,62 @@ def test_a_token_is_not_told(directory: Directory) -> None:
     assert secret not in repr(settings)
 
 
+SECRETS = [
+    (section, key)
+    for section, model in SECTIONS.items()
+    for key, field in model.model_fields.items()
+    if "SecretStr" in str(field.annotation)
+]
+
+
+@pytest.mark.parametrize(("section", "key"), SECRETS)
+@pytest.mark.parametrize("secret", ['"hunter2"', "[{hunter2 = 1}]", '["hunter2"]', "47110815"])
+def test_no_complaint_quotes_a_secret(
+    directory: Directory, section: str, key: str, secret: str
+) -> None:
+    """Whichever key is one by its type, wherever it is stated and as whatever."""
+    named = directory.complaints(SOUND + f"[{section}]\n{key} = {secret}\n")
+    named += directory.complaints(f"{section} = [{secret}]\n" + SOUND)
+    named += directory.complaints(SOUND, {f"REPLICATOR_{section}__{key}": "hunter2"})
+    named += directory.complaints(SOUND, {f"REPLICATOR_{section}": "hunter2"})
+    assert len(named) == 4
+    assert not [line for line in named if "hunter2" in line or "47110815" in line]
+
+
+def test_what_is_secret_is_known() -> None:
+    """The test above looks at something."""
+    assert {("http", "token"), ("conflicts", "digest_key")} <= set(SECRETS)
+
+
+def test_a_digest_key_that_can_be_guessed_is_told_readably(directory: Directory) -> None:
+    """A length is one of characters."""
+    (line,) = directory.complaints(SOUND + '[conflicts]\ndigest_key = "hunter2"\n')
+    assert line.endswith(": conflicts.digest_key: a digest key has 16 to 512 characters")
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://user:hunter2@host:99999",
+        "https://user:hunter2@[host",
+        "https://user:hunter2/x@host",
+        "https://hunter2:x4318/@host",
+        "user:hunter2@host:8000",
+        "//user:hunter2@host",
+    ],
+)
+def test_no_complaint_quotes_the_user_of_a_url(directory: Directory, url: str) -> None:
+    """However wrong the rest of the URL is, and wherever it was put."""
+    lines = directory.complaints(f'allowed_endpoints = ["{url}"]\n{SOUND}')
+    for place in (f'endpoint_url = "{url}"', f'profile = ["{url}"]', f'aws_region = "{url}"'):
+        text = SOUND.replace("[regions.eu-west-1]", f"[regions.eu-west-1]\n{place}")
+        lines += directory.complaints(text)
+    lines += directory.complaints(SOUND + f'[telemetry]\notlp_endpoint = "{url}"\n')
+    assert len(lines) == 5
+    assert sum("takes no user or password" in line for line in lines) == 2
+    assert not [line for line in lines if "hunter2" in line or "user:" in line]
+
+
 def test_an_open_page_has_a_token(directory: Directory) -> None:
     """With one, from the file or the environment, any address may be bound to."""
     text = SOUND + '[http]\nhost = "10.1.2.3"\n'
