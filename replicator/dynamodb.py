@@ -47,7 +47,13 @@ from botocore.session import Session
 from botocore.utils import get_environ_proxies
 
 from replicator.endpoints import is_loopback
-from replicator.errors import ConfigurationError, Fatal, ReplicatorError, Transient
+from replicator.errors import (
+    ConfigurationError,
+    Fatal,
+    ReplicatorError,
+    Transient,
+    Unsigned,
+)
 from replicator.refusals import (
     ERROR_TEXT_MAX,
     JSON_TYPE,
@@ -58,6 +64,7 @@ from replicator.refusals import (
 )
 from replicator.skew import OFF_S_MIN, service_time_s
 from replicator.wire.access import Access, Keys
+from replicator.wire.pool import tls_context
 
 log = logging.getLogger(__name__)
 
@@ -104,6 +111,13 @@ _CREDENTIALS = (
     botocore_errors.RefreshWithMFAUnsupportedError,
 )
 
+_OF_A_GIVER = (OSError, ValueError, LookupError, TypeError, AttributeError, RuntimeError)
+"""What a program or a file that gives credentials brings about and botocore lets through: it is not
+there, gives no JSON or one of another form, or what has expired already."""
+
+_CHECK_PLACE = "check profile, aws_region and endpoint_url"
+_CHECK_KEYS = "check the credentials: profile, role_arn or the environment's"
+
 
 class Boto3Api:
     """ports.Api over botocore's low-level clients. Numbers come as text, binaries as bytes."""
@@ -148,7 +162,10 @@ class Boto3Api:
                 for service in ("dynamodb", "dynamodbstreams")
             )
         except (botocore_errors.BotoCoreError, ValueError) as error:
-            raise ConfigurationError(f"region {region}: {error}") from None
+            check = _CHECK_KEYS if isinstance(error, _CREDENTIALS) else _CHECK_PLACE
+            raise ConfigurationError(f"region {region}: {_words(error)}; {check}") from None
+        if role_arn is not None or tables.meta.endpoint_url.startswith("https:"):
+            _refuse_wrong_bundle(session, region)
         return cls(region=region, session=session, tables=tables, streams=streams, threads=threads)
 
     @property
@@ -183,8 +200,8 @@ class Boto3Api:
             raise refusal(error, "", place) from None
         except (botocore_errors.BotoCoreError, ResponseParserError) as error:
             raise _failed(error, place) from None
-        except (OSError, ValueError, KeyError) as error:  # of a process or a file that gives them
-            raise Transient(f"{place}: not renewed: {type(error).__name__}") from None
+        except _OF_A_GIVER as error:
+            raise Unsigned(f"{place}: not to be had: {_of_a_giver(error)}") from None
         found = _keys(keys)
         if found.wrong is not None:
             raise Fatal(f"{place}: {found.wrong}")
@@ -211,7 +228,7 @@ class Boto3Api:
             if type(error) is botocore_errors.HTTPClientError:
                 self._load_keys()  # if no header can hold them, that is what is raised
             raise _failed(error, place_of(operation, request, self._region)) from None
-        except (OSError, ValueError, KeyError):
+        except _OF_A_GIVER:
             self._load_keys()  # if it was the credentials, that is what is raised
             raise
         headers = response.pop("ResponseMetadata", {}).get("HTTPHeaders", {})
@@ -241,24 +258,58 @@ def _session(
     region: str, endpoint_url: str | None, profile: str | None, role_arn: str | None
 ) -> Session:
     session = _plain_session(profile)
+    chain = session.get_component("credential_provider")
+    session.register_component("credential_provider", _Chain(chain.providers, region))
     if endpoint_url and is_loopback(urlsplit(endpoint_url).hostname or ""):
         # No instance metadata: asking for it takes seconds where nobody answers.
         session.get_component("credential_provider").remove("iam-role")
         if session.get_credentials() is None:
             session.set_credentials(*EMULATOR_CREDENTIALS)
-    _refuse_wrong_keys(session, region)
     return session if role_arn is None else role_session(session, region, role_arn)
 
 
-def _refuse_wrong_keys(session: Session, region: str) -> None:
-    """Raises: ConfigurationError for keys that are at hand and cannot be any.
+class _Chain(CredentialResolver):
+    """The usual chain. What fails in it, or gives what can be no keys, is wrong set-up."""
 
-    Those that have to be fetched, and that are renewed, are looked at whenever they have come.
-    """
-    credentials = session.get_credentials()
-    wrong = _keys(credentials).wrong if type(credentials) is Credentials else None
-    if wrong is not None:
-        raise ConfigurationError(f"region {region}: {wrong}; take it out")
+    def __init__(self, providers: list[CredentialProvider], region: str) -> None:
+        super().__init__(providers)
+        self._region = region
+
+    def load_credentials(self) -> Credentials | None:
+        """Keys, or how to fetch them; those that have to be fetched are looked at when they come.
+
+        Raises: ConfigurationError.
+        """
+        try:
+            found: Credentials | None = super().load_credentials()
+        except botocore_errors.BotoCoreError:
+            raise
+        except _OF_A_GIVER as error:
+            text = f"no credentials: {_of_a_giver(error)}; {_CHECK_KEYS}"
+            raise ConfigurationError(f"region {self._region}: {text}") from None
+        wrong = _keys(found).wrong if type(found) is Credentials else None
+        if wrong is not None:
+            raise ConfigurationError(f"region {self._region}: {wrong}; take it out")
+        return found
+
+
+def _of_a_giver(error: Exception) -> str:
+    """Why a program or a file gave no credentials, in words that cannot hold any."""
+    if isinstance(error, OSError) and error.filename and error.strerror:
+        return f"{error.filename}: {error.strerror}"
+    if isinstance(error, RuntimeError) and "expired" in str(error):
+        return "what was given has expired already"
+    return type(error).__name__
+
+
+def _refuse_wrong_bundle(session: Session, region: str) -> None:
+    """Raises: ConfigurationError where certificates cannot be told by what is to tell them."""
+    bundle = session.get_config_variable("ca_bundle")
+    if bundle:
+        try:
+            tls_context(str(bundle))
+        except ConfigurationError as error:
+            raise ConfigurationError(f"region {region}: {error}") from None
 
 
 def _keys(found: Credentials | ReadOnlyCredentials) -> Keys:

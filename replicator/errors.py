@@ -25,6 +25,11 @@ class Transient(ReplicatorError):
     """The call may succeed if it is made again: throttled, timed out, refused, a 5xx, a bad CRC."""
 
 
+class Unsigned(Transient):
+    """What gives the credentials failed in a way of its own: a program or a file is not there, or
+    says what is none. It may do better the next time; at the start it is wrong set-up."""
+
+
 class Throttled(Transient):
     """The service asked for fewer calls."""
 

@@ -26,8 +26,9 @@ LIBRARIES = (
     "urllib3",
     "uvicorn",
 )
-TOLD_BY_US = ("opentelemetry.exporter",)
-"""A collector that cannot be reached is told by exporting.py, once and in one line."""
+TOLD_BY_US = ("botocore.credentials", "opentelemetry.exporter")
+"""Credentials that cannot be renewed are told by what needs them, ten minutes before those at hand
+end; a collector that cannot be reached by exporting.py, once and in one line."""
 
 PAGE = "uvicorn.error"
 """Has a line for each malformed request, of which whoever can connect may send any number."""

@@ -19,6 +19,7 @@ from collections import deque
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
+from replicator.errors import ConfigurationError
 from replicator.wire.connection import Answer, Broken, Connection
 
 WATCH_EVERY_S = 0.5
@@ -35,6 +36,16 @@ class PoolLimits:
     """Less than after which services and routers drop what is idle."""
 
 
+def tls_context(ca_bundle: str) -> ssl.SSLContext:
+    """What tells certificates by those of a file. Raises: ConfigurationError where it has none."""
+    try:
+        return ssl.create_default_context(cafile=ca_bundle or None)
+    except OSError as error:  # ssl.SSLError is one
+        text = f"{ca_bundle}: no file of certificates: {error.strerror or type(error).__name__}"
+        remedy = "correct AWS_CA_BUNDLE, or the profile's ca_bundle"
+        raise ConfigurationError(f"{text}; {remedy}") from None
+
+
 class Pool:
     """The connections to the endpoint at one URL."""
 
@@ -43,7 +54,7 @@ class Pool:
         tls = parts.scheme == "https"
         self._host = parts.hostname or ""
         self._port = parts.port or (443 if tls else 80)
-        self._tls = ssl.create_default_context(cafile=ca_bundle or None) if tls else None
+        self._tls = tls_context(ca_bundle) if tls else None
         self._limits = limits
         self._loop: asyncio.AbstractEventLoop | None = None
         self._here = _Connections()

@@ -14,7 +14,7 @@ import pytest
 from botocore.exceptions import HTTPClientError
 
 from replicator.dynamodb import Boto3Api
-from replicator.errors import ConfigurationError, Fatal, Transient
+from replicator.errors import ConfigurationError, Fatal, Transient, Unsigned
 
 
 def for_botocore(api: Boto3Api) -> None:
@@ -60,18 +60,61 @@ def opened() -> Boto3Api:
 
 
 @pytest.mark.parametrize("ask", [for_botocore, for_the_lean_plane])
-@pytest.mark.parametrize("later", ["says nothing", "is gone"])
+@pytest.mark.parametrize("later", ["says nothing", "says a list", "is gone"])
 def test_a_renewal_that_fails_oddly_is_transient(
     ask: Callable[[Boto3Api], None], later: str, process: Process
 ) -> None:
     """Keys that are about to expire, and no others given."""
     process.gives({}, for_s=30)
     api = opened()
-    process.script.write_text("#!/bin/sh\n")
+    process.script.write_text("#!/bin/sh\n" + ("echo []\n" if later == "says a list" else ""))
     if later == "is gone":
         process.script.unlink()
-    with closing(api), pytest.raises(Transient, match="credentials in us-east-1"):
+    with closing(api), pytest.raises(Unsigned, match="credentials in us-east-1: not to be had"):
         ask(api)
+
+
+@pytest.mark.parametrize("ask", [for_botocore, for_the_lean_plane])
+def test_keys_that_have_expired_already_are_told_as_such(
+    ask: Callable[[Boto3Api], None], process: Process
+) -> None:
+    """A program that goes on giving what it gave yesterday."""
+    process.gives({}, for_s=-30)
+    with closing(opened()) as api, pytest.raises(Unsigned, match="has expired already"):
+        ask(api)
+
+
+@pytest.mark.parametrize("role_arn", [None, "arn:aws:iam::1:role/x"])
+@pytest.mark.parametrize("given", [None, "", "[]", "{"])
+def test_what_gives_no_keys_at_the_start_is_named(
+    given: str | None, role_arn: str | None, process: Process
+) -> None:
+    """The program is not there, or says what is none: one line, and the right remedy."""
+    if given is not None:
+        process.script.write_text(f"#!/bin/sh\necho '{given}'\n")
+        process.script.chmod(0o700)
+    with pytest.raises(ConfigurationError) as caught:
+        Boto3Api.open(region="us-east-1", role_arn=role_arn, threads=1)
+    line = str(caught.value)
+    assert line.startswith("region us-east-1: no credentials: ")
+    assert line.endswith("; check the credentials: profile, role_arn or the environment's")
+    assert given is not None or f"{process.script}: No such file or directory" in line
+
+
+@pytest.mark.parametrize("way", [{}, {"endpoint_url": "http://127.0.0.1:9", "role_arn": "a:role"}])
+@pytest.mark.parametrize("text", [None, "no certificate"])
+def test_certificates_that_are_not_there_are_named(
+    way: dict[str, str], text: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever needs them finds out at the start; plain http on this machine does not."""
+    bundle = tmp_path / "ca.pem"
+    if text is not None:
+        bundle.write_text(text)
+    monkeypatch.setenv("AWS_CA_BUNDLE", str(bundle))
+    with pytest.raises(ConfigurationError, match="correct AWS_CA_BUNDLE") as caught:
+        Boto3Api.open(region="us-east-1", threads=1, **way)
+    assert str(caught.value).startswith(f"region us-east-1: {bundle}: no file of certificates: ")
+    opened().close()
 
 
 KEPT = "FwoGZXIvYXdzE0SECRET"
