@@ -16,7 +16,7 @@ from enum import StrEnum
 from typing import TypeAlias
 
 from replicator.control import CONTROL_KEY_SCHEMA, CONTROL_TTL_ATTRIBUTE
-from replicator.errors import Fatal, ReplicatorError, Transient
+from replicator.errors import ConfigurationError, Fatal, ReplicatorError, Transient, Unsigned
 from replicator.ports import Api
 from replicator.records import Mode, TableDescription, ViewType
 from replicator.settings import Settings, TableSettings
@@ -102,7 +102,7 @@ def failed(checks: Sequence[Check]) -> list[Check]:
 def remedy(error: ReplicatorError) -> str:
     """What a person can do about a call that failed."""
     text = str(error)
-    if isinstance(error, Transient):
+    if isinstance(error, Transient) and not isinstance(error, Unsigned):
         return "check endpoint_url, aws_region and the network"
     if "AccessDenied" in text:
         return "allow this operation in the policy of the role or user"
@@ -114,6 +114,15 @@ def remedy(error: ReplicatorError) -> str:
 def is_missing(error: ReplicatorError) -> bool:
     """Whether the error says that there is no such table."""
     return isinstance(error, Fatal) and "ResourceNotFoundException" in str(error)
+
+
+def unanswered(region: str, error: ReplicatorError) -> Check:
+    """The check of a region that cannot be opened, or whose call failed."""
+    subject = f"region {region}"
+    if isinstance(error, ConfigurationError):  # names region and remedy itself
+        return _failed(subject, str(error).removeprefix(f"{subject}: "))
+    outage = isinstance(error, Transient) and not isinstance(error, Unsigned)
+    return _failed(subject, f"{error}; {remedy(error)}", outage=outage)
 
 
 def table_subject(settings: Settings, table: str, region: str) -> str:
@@ -164,8 +173,7 @@ async def _survey(
         text = f"no answer within {ANSWER_WITHIN_S:.0f} s; check endpoint_url and the network"
         return _Survey(checks=[_failed(subject, text, outage=True)])
     except ReplicatorError as error:
-        text = f"{error}; {remedy(error)}"
-        return _Survey(checks=[_failed(subject, text, outage=isinstance(error, Transient))])
+        return _Survey(checks=[unanswered(region, error)])
 
 
 async def _table_id(api: Api, name: str) -> str | None:

@@ -27,8 +27,8 @@ from replicator.preflight import (
     Level,
     control_subject,
     described,
-    remedy,
     table_subject,
+    unanswered,
     wrong_control_keys,
     wrong_stream,
 )
@@ -221,6 +221,5 @@ async def _region(
             if name in entry.sources:
                 await region.stream(table)
     except ReplicatorError as error:
-        text = f"{error}; {remedy(error)}"
-        checks.append(Check(subject=f"region {name}", level=Level.FAILED, text=text))
+        checks.append(unanswered(name, error))
     return checks

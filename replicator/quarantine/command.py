@@ -23,7 +23,7 @@ from replicator.compose import DAY_S, HOME_SLACK_US, fence_of, region_port
 from replicator.control import digest
 from replicator.errors import ConfigurationError, ReplicatorError, suggestion
 from replicator.ports import Api, Clock
-from replicator.preflight import ANSWER_WITHIN_S, Connect, remedy
+from replicator.preflight import ANSWER_WITHIN_S, Connect, remedy, unanswered
 from replicator.quarantine.replay import End, Replay
 from replicator.records import Parked, ParkedNote
 from replicator.settings import Settings
@@ -124,7 +124,7 @@ class Desk:
         except TimeoutError:
             self.unreached[source] = f"region {source}: no answer; check endpoint_url"
         except ReplicatorError as error:
-            self.unreached[source] = f"region {source}: {error}; {remedy(error)}"
+            self.unreached[source] = unanswered(source, error).line
         else:
             return [note for note in notes if note.source == source]
         return []

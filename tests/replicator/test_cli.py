@@ -209,6 +209,25 @@ def test_run_refuses_an_unknown_profile(run: Run) -> None:
     assert "nobody" in err[1]
 
 
+@pytest.mark.parametrize("command", [("run", "--tolerate-outage"), ("verify", "--table", "orders")])
+def test_a_token_file_that_is_not_there_is_one_line(
+    run: Run, command: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No outage, no traceback of botocore's, and it is the credentials that are to be checked."""
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_CONFIG_FILE", "none")
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", "none")
+    monkeypatch.setenv("AWS_ROLE_ARN", "arn:aws:iam::123456789012:role/x")
+    monkeypatch.setenv("AWS_WEB_IDENTITY_TOKEN_FILE", "/no/such/token")
+    write(configuration(f"http://127.0.0.1:{free_port()}"))
+    status, out, err = run(*command)
+    assert (status, out, len(err)) == (2, "", 2)
+    for line, region in zip(err, REGIONS, strict=True):
+        assert line.startswith(f"replicator: region {region}: ")
+        assert "not to be had: /no/such/token: No such file or directory; check the cred" in line
+
+
 @pytest.mark.parametrize("name", ["ministack", "dynamodb-local"])
 def test_setup_then_doctor_on_an_engine(
     run: Run, engine: Callable[[str], Engine], name: str

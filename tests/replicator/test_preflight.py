@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from replicator.errors import ConfigurationError, Fatal, Transient
+from replicator.errors import ConfigurationError, Fatal, Transient, Unsigned
 from replicator.ports import Api
 from replicator.preflight import Check, Level, examine, failed
 from replicator.provision import provision
@@ -309,13 +309,23 @@ def test_a_region_that_cannot_be_opened_is_one_line() -> None:
 
     def connect(name: str) -> Api:
         if name == "eu-west-1":
-            raise ConfigurationError("region eu-west-1: no profile called other")
+            raise ConfigurationError("region eu-west-1: no profile called other; correct it")
         return world()[name]
 
-    checks = asyncio.run(
-        examine(settings(), connect=connect, sources=frozenset({"us-east-1", "eu-west-1"}))
-    )
-    assert len(failed(checks)) == 1
+    sources = frozenset({"us-east-1", "eu-west-1"})
+    checks = asyncio.run(examine(settings(), connect=connect, sources=sources))
+    checks += asyncio.run(provision(settings(), connect=connect, dry_run=True, sleep=_no_sleep))
+    lines = [check.line for check in failed(checks)]
+    assert lines == ["region eu-west-1: no profile called other; correct it"] * 2
+
+
+def test_what_cannot_give_credentials_is_no_outage() -> None:
+    """`run --tolerate-outage` does not begin with a region that was set up wrongly."""
+    regions = world()
+    regions["us-east-1"].error = Unsigned("credentials in us-east-1: not to be had: /token")
+    (check_,) = failed(check(regions))
+    assert not check_.outage
+    assert "check the credentials" in check_.text
 
 
 def test_a_region_that_never_answers_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
