@@ -125,9 +125,10 @@ async def _gather(
         for source in table.sources
         if wanted.table in (None, name)
     ]
+    apis = {source: connect(source) for source in dict.fromkeys(source for _, source in places)}
     answers = await asyncio.gather(
         *(
-            newest(connect(source), settings.control_table, name, wanted, since_us)
+            newest(apis[source], settings.control_table, name, wanted, since_us)
             for name, source in places
         ),
         return_exceptions=True,

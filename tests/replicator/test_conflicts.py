@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -244,3 +245,28 @@ def test_an_unknown_name_is_refused(regions: dict[str, Any], wanted: Wanted, lin
             clock=VirtualClock(),
         )
     assert str(refused.value) == line
+
+
+def test_a_region_that_cannot_be_opened_leaves_nothing_half_begun(
+    recwarn: pytest.WarningsRecorder,
+) -> None:
+    """One line, before any ledger is read: no coroutine is made that nobody awaits."""
+
+    def connect(name: str) -> Any:
+        if name == "eu-west-1":
+            raise ConfigurationError("region eu-west-1: no profile called other")
+        return MemoryControl()
+
+    document = {
+        "regions": {"us-east-1": {}, "eu-west-1": {}},
+        "tables": {"orders": {"regions": ["us-east-1", "eu-west-1"]}},
+    }
+    with pytest.raises(ConfigurationError, match="no profile called other"):
+        gather(
+            settings_of(document, {}, stated_by="test"),
+            Wanted(),
+            connect=connect,
+            clock=VirtualClock(),
+        )
+    gc.collect()
+    assert not [str(warning.message) for warning in recwarn]
