@@ -11,6 +11,7 @@ import asyncio
 import json
 import logging
 import os
+import re
 import sys
 import time
 import tomllib
@@ -31,7 +32,13 @@ from replicator.pausing import Link, chosen_links, switch_links
 from replicator.plane import opened_planes, opened_regions
 from replicator.preflight import Check, Level, examine, failed, remedy
 from replicator.provision import provision
-from replicator.settings import HttpSettings, RegionName, Settings, TableName
+from replicator.settings import (
+    AWS_REGION_PATTERN,
+    HttpSettings,
+    RegionName,
+    Settings,
+    TableName,
+)
 from replicator.show import console, show_checks, show_status
 from replicator.starter import starter
 
@@ -41,24 +48,13 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 DONE, NOT_WELL, WRONG = 0, 1, 2
+REGIONS_MIN = 2
+"""With fewer nothing would be replicated."""
 
 
 def init(parsed: argparse.Namespace) -> int:
     """Write a starter configuration."""
-    regions = [region.strip() for region in parsed.regions.split(",") if region.strip()]
-    if not regions:
-        raise ConfigurationError("--regions: names none; give at least two, separated by commas")
-    if len(set(regions)) < len(regions):
-        raise ConfigurationError("--regions: a region is named twice; name each once")
-    named = [("--table", TableName, parsed.table)]
-    named += [("--regions", RegionName, region) for region in regions]
-    named += [("--source", RegionName, parsed.source)] if parsed.source is not None else []
-    for option, kind, name in named:
-        try:
-            TypeAdapter(kind).validate_python(name)
-        except ValidationError as error:
-            text = error.errors()[0]["ctx"]["error"]
-            raise ConfigurationError(f"{option}: {text}") from None
+    regions = _starting_regions(parsed)
     text = starter(regions=regions, table=parsed.table, source=parsed.source)
     settings_of(tomllib.loads(text), {}, stated_by="init")
     try:
@@ -72,6 +68,33 @@ def init(parsed: argparse.Namespace) -> int:
     written = {"written": str(parsed.config)}
     _print(json.dumps(written) if parsed.json else f"{parsed.config}: written; next: setup, doctor")
     return DONE
+
+
+def _starting_regions(parsed: argparse.Namespace) -> list[str]:
+    """The regions that a starter is to have. Raises: ConfigurationError, which names the option."""
+    regions = list(_listed(parsed.regions))
+    if len(set(regions)) < len(regions):
+        raise ConfigurationError("--regions: a region is named twice; name each once")
+    named = [("--table", TableName, parsed.table)]
+    named += [("--regions", RegionName, region) for region in regions]
+    named += [("--source", RegionName, parsed.source)] if parsed.source is not None else []
+    for option, kind, name in named:
+        try:
+            TypeAdapter(kind).validate_python(name)
+        except ValidationError as error:
+            text = error.errors()[0]["ctx"]["error"]
+            raise ConfigurationError(f"{option}: {text}") from None
+    for region in regions:
+        if re.fullmatch(AWS_REGION_PATTERN, region, re.ASCII) is None:
+            text = "is no AWS region; give it as AWS does, such as us-east-1"
+            raise ConfigurationError(f"--regions: {region!r} {text}; rename it in the file")
+    if len(regions) < REGIONS_MIN:
+        found = f"names {'none' if not regions else 'one only'}"
+        raise ConfigurationError(f"--regions: {found}; give at least two, separated by commas")
+    if parsed.source is not None and parsed.source not in regions:
+        text = f'"{parsed.source}" is none of --regions; {suggestion(parsed.source, regions)}'
+        raise ConfigurationError(f"--source: {text}")
+    return regions
 
 
 def setup(parsed: argparse.Namespace) -> int:

@@ -162,7 +162,12 @@ def test_init_writes_a_sound_file_once(run: Run) -> None:
         ("--table", "\udcff" * 3, r"'\udcff\udcff\udcff' is no table's name; "),
         ("--regions", "us-east-1\nx,eu-west-1", r"'us-east-1\nx' is no region's name; "),
         ("--regions", "us-east-1,eu-west-1,us-east-1", "a region is named twice; "),
+        ("--regions", "us-east1,eu-west-1", "'us-east1' is no AWS region; give it as AWS does"),
+        ("--regions", "us-east-1", "names one only; give at least two"),
+        ("--regions", " , ", "names none; give at least two"),
         ("--source", "us-\x7f", r"'us-\x7f' is no region's name; "),
+        ("--source", "us-east1", '"us-east1" is none of --regions; did you mean "us-east-1"?'),
+        ("--source", "ap-south-1", '"ap-south-1" is none of --regions; '),
     ],
 )
 def test_init_names_the_option_that_is_wrong(run: Run, option: str, value: str, said: str) -> None:
