@@ -57,6 +57,9 @@ NO_SETTINGS = frozenset({"REPLICATOR_CONFIG", "REPLICATOR_SOURCE", "REPLICATOR_L
 STEP = "__"
 BYTE_ORDER_MARK = "\ufeff"
 SHOWN_CHARACTERS_MAX = 60
+A_LIST, A_SECTION = "should be a list", "should be a section with keys"
+AS_JSON = {A_LIST: ", which is JSON", A_SECTION: '; write it like {"key": "value"}, which is JSON'}
+"""What is added where a variable of the environment should be one."""
 
 KeyPath: TypeAlias = tuple[str, ...]
 
@@ -280,11 +283,14 @@ def _text(path: KeyPath, details: ErrorDetails) -> str:
         case "value_error":
             return str(details["ctx"]["error"])
         case "model_type" | "model_attributes_type" | "dict_type" | "mapping_type":
-            text = "should be a section with keys"
+            text, remedy = A_SECTION, ""
+        case "list_type" | "tuple_type" | "set_type" | "frozen_set_type":
+            text, remedy = A_LIST, '; write it like ["a", "b"]'
         case _:
             text = details["msg"].removeprefix("Input ").partition(", unable")[0]
-            text = text.replace("tuple", "list")
-    return text if _is_secret(path) else f"{text}, not {_shown(details['input'])}"
+            remedy = ""
+    quoted = "" if _is_secret(path) else f", not {_shown(details['input'])}"
+    return f"{text}{quoted}{remedy}"
 
 
 def _keys_beside(path: KeyPath) -> list[str]:
@@ -308,10 +314,12 @@ def _shown(value: object) -> str:
 
 def _line(file: str, variables: Mapping[KeyPath, str], path: KeyPath, text: str) -> str:
     """One line: who states it, which key, what is wrong and what to do."""
-    stated_by = next(
-        (variables[path[:end]] for end in range(len(path), 0, -1) if path[:end] in variables),
-        file,
+    variable = next(
+        (variables[path[:end]] for end in range(len(path), 0, -1) if path[:end] in variables), None
     )
+    stated_by = variable or file
+    if variable is not None:
+        text += next((form for kind, form in AS_JSON.items() if text.startswith(kind)), "")
     key = ".".join(
         step if re.fullmatch(r"[A-Za-z0-9_-]+", step) else json.dumps(step) for step in path
     )

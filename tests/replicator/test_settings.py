@@ -215,6 +215,22 @@ def test_variables_of_others_are_left_alone(directory: Directory) -> None:
         ("TABLES__ORDERS__REGIONS", f"[{'9' * 5_000}]", "is not JSON: Exceeds the limit"),
         ("HTTP__PORT", "[1", "is not JSON: "),
         (
+            "TABLES__ORDERS__REGIONS",
+            "us-east-1,eu-west-1",
+            (
+                "tables.orders.regions: should be a list, not 'us-east-1,eu-west-1'; "
+                'write it like ["a", "b"], which is JSON'
+            ),
+        ),
+        (
+            "TABLES__ORDERS__RENAME",
+            "a=b",
+            (
+                "tables.orders.rename: should be a section with keys, not 'a=b'; "
+                'write it like {"key": "value"}, which is JSON'
+            ),
+        ),
+        (
             "REGIONS__EU_WEST_2__PROFILE",
             "x",
             'names no entry of the file; add it to the file; did you mean "eu-west-1"?',
@@ -322,6 +338,14 @@ WRONG = {
     "wrong type": (
         SOUND + "[http]\nport = []\n",
         "http.port: should be a valid integer, not []",
+    ),
+    "a text for a list": (
+        SOUND + 'without = "notes"\n',
+        """tables.orders.without: should be a list, not 'notes'; write it like ["a", "b"]""",
+    ),
+    "a number for a list": (
+        "allowed_endpoints = 1\n" + SOUND,
+        """allowed_endpoints: should be a list, not 1; write it like ["a", "b"]""",
     ),
     "empty marker": (
         SOUND + 'marker = ""\n',
