@@ -41,6 +41,7 @@ from replicator.settings import (
 )
 from replicator.show import console, show_checks, show_status
 from replicator.starter import starter
+from replicator.usage import DEFAULT_FILE
 
 if TYPE_CHECKING:
     from replicator.handover.plan import Kind, Request
@@ -411,8 +412,10 @@ def dashboard(parsed: argparse.Namespace) -> int:
 
 
 def _http(parsed: argparse.Namespace) -> HttpSettings:
-    """The configured way to pages; where all are named and no file is there, the default."""
-    alone = parsed.url and not parsed.config.exists()
+    """The configured way to pages; where all are named, and a file neither is nor is there, the
+    default."""
+    unnamed = parsed.config is DEFAULT_FILE  # the same name, if it is given, is another object
+    alone = parsed.url and unnamed and not parsed.config.exists()
     return HttpSettings() if alone else _settings(parsed).http
 
 

@@ -346,6 +346,18 @@ def test_status_of_several_processes_is_json(
     assert reports[1]["status"] is None
 
 
+@pytest.mark.parametrize("command", [("status",), ("top", "--looks", "1"), ("dashboard",)])
+@pytest.mark.parametrize("name", ["nonexistent.toml", "replicator.toml"])
+def test_a_configuration_that_is_named_has_to_be_there(
+    run: Run, serving: Callable[[dict[str, Any]], str], command: tuple[str, ...], name: str
+) -> None:
+    """Though every page is named as well: with a slip of the pen the token would be missing."""
+    where = ("--config", name, "--url", serving(_status("ok")))
+    status, out, err = run(*command, *where)
+    assert (status, out, len(err)) == (2, "", 1)
+    assert err[0].startswith(f"replicator: {name}: not found; ")
+
+
 @pytest.mark.parametrize("state", ["degraded", "failed"])
 def test_status_that_is_not_ok_is_exit_1(
     run: Run, serving: Callable[[dict[str, Any]], str], state: str
