@@ -260,8 +260,10 @@ def _add_handover(parser: argparse.ArgumentParser) -> None:
 
 def _add_acting(parser: argparse.ArgumentParser) -> None:
     parser.epilog = (
-        "Exit status: 0 handed over, 1 not, and nothing changed, 2 wrong usage. Where a table has "
-        "one source, the changed configuration is printed, or written with --write."
+        "Exit status: 0 handed over, 1 not, or not all of it: what was changed is said, 2 wrong "
+        "usage, or a file of --write or --keys that could not be written at the end: the outcome "
+        "was said before. Where a table has one source, the changed configuration is printed, or "
+        "written with --write."
     )
     parser.add_argument(
         "--wait", type=arguments.seconds, default=300.0, metavar="SECONDS",
@@ -287,7 +289,9 @@ def _add_status(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_top(parser: argparse.ArgumentParser) -> None:
-    parser.epilog = "Ctrl-C ends it. Exit status: that of `status` at the last look."
+    parser.epilog = (
+        "Ctrl-C ends it, with exit status 0. After --looks: that of `status` at the last look."
+    )
     _add_status(parser)
     parser.add_argument(
         "--interval", type=arguments.seconds, default=1.0, metavar="SECONDS", help="1 if left out"
@@ -366,5 +370,7 @@ def _add_demo(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--headless", action="store_true", help="plain lines, no live screen")
     parser.add_argument(
-        "--port", type=arguments.port, help="of the status page, any free if left out"
-    )
+        "--port", type=arguments.port,
+        help="of the status page; if left out any free, and no page with --headless or without a "
+        "terminal",
+    )  # fmt: skip

@@ -1,10 +1,10 @@
 """`replicator failover`, `failback` and `drill`: from settings and a request to an exit status.
 
-Composition only. Exit status: 0 handed over, 1 not, and nothing changed, 2 wrong usage. A drill
-ends with 0 where nothing stands in the way of a failover.
+Composition only. Exit status: 0 handed over, 1 not, or not all of it, 2 wrong usage. A drill ends
+with 0 where nothing stands in the way of a failover.
 
 A file that cannot be written is wrong usage, said before anything is done; one that can no longer
-be at the end is said as well, but after the outcome.
+be at the end is said as well, with the same exit status, but after the outcome.
 """
 
 from __future__ import annotations

@@ -81,6 +81,21 @@ def test_help_names_the_commands(run: Run) -> None:
     assert all(f"  {name} " in out for name in ("init", "setup", "doctor", "run", "status", "demo"))
 
 
+@pytest.mark.parametrize(
+    ("command", "promises"),
+    [
+        ("failover", ["1 not, or not all of it: what was changed is said", "written at the end"]),
+        ("failback", ["1 not, or not all of it: what was changed is said", "written at the end"]),
+        ("top", ["Ctrl-C ends it, with exit status 0", "at the last look"]),
+        ("demo", ["no page with --headless or without a terminal"]),
+    ],
+)
+def test_help_promises_what_is_kept(run: Run, command: str, promises: list[str]) -> None:
+    """Scripts go by exit statuses, and by what is not there."""
+    said = " ".join(run(command, "--help")[1].split())
+    assert not [promise for promise in promises if promise not in said]
+
+
 def test_version(run: Run) -> None:
     """The version is that of the package."""
     assert run("--version") == (0, f"replicator {__version__}\n", [])
