@@ -197,15 +197,18 @@ class Session:
         self, entries: list[Change | SetAside], records: tuple[Record, ...], now_us: int
     ) -> None:
         stats = self._stats.records
-        natures = [entry.nature for entry in entries if isinstance(entry, Change)]
+        changes = [entry for entry in entries if isinstance(entry, Change)]
+        natures = [change.nature for change in changes]
         local = sum(map(natures.count, LOCAL))
         ignored = sum(map(natures.count, IGNORED))
         stats.read += len(records)
         stats.local += local
         stats.ignored += ignored
         stats.echo += len(natures) - local - ignored
-        if self._transformer.is_ahead(max(records, key=CREATED), now_us):
-            clamped = sum(map(partial(self._transformer.is_ahead, now_us=now_us), records))
+        is_ahead = partial(self._transformer.is_ahead, now_us=now_us)
+        doubted = {change.sequence for change in changes if change.new and change.new.doubted}
+        if doubted or is_ahead(max(records, key=CREATED)):
+            clamped = sum(record.sequence in doubted or is_ahead(record) for record in records)
             stats.clamped += clamped
             log.warning("version.clamped", extra=self._fields(records=clamped))
 

@@ -227,6 +227,27 @@ def test_a_time_from_the_future_is_counted() -> None:
     assert bench.snapshot()["records"]["clamped"] == 1
 
 
+def test_a_stamp_from_the_future_is_counted() -> None:
+    """It counts as none, whichever clock or writer it is of; the record's own time is sound."""
+    bench = PipelineBench()
+
+    async def script() -> None:
+        now_us = bench.clock.now_us()
+        far = Version(now_us + 10**10, "us", 1, Kind.APPLICATION)
+        item = Item(image("1", "x"), {"S": far.text})
+        bench.regions["us"].items["1"] = item
+        marked = {**item.image, "_replicator": {"S": far.text}}
+        keys = {"id": {"S": "1"}}
+        record = Record(
+            sequence=0, created_us=now_us, event=EventName.INSERT, keys=keys, new=marked
+        )
+        bench.stream.append("a", record)
+        await bench.until(lambda: bench.contents("eu") == {"1": "x"})
+
+    bench.run(script)
+    assert bench.snapshot()["records"]["clamped"] == 1
+
+
 def test_the_stream_that_is_read_is_named() -> None:
     """And replaced by the next one when a session begins with it."""
     bench = PipelineBench()
