@@ -2,8 +2,13 @@
 
 A throttled table gets fewer calls at once and slowly more again: a throttle cuts the pace to half
 of what has just gone through, and every second without one adds a tenth of that, until the pace
-is no bound any more (additive increase, multiplicative decrease). A configured rate is never
-exceeded. So a backlog drains as fast as the table lets it, and leaves room for its application.
+is no bound any more (additive increase, multiplicative decrease). So a backlog drains as fast as
+the table lets it, and leaves room for its application.
+
+A configured rate is kept by what is known of the cost, which the table goes by the larger of the
+item before and after a write: a write that meets another item than it expected pays for that
+afterwards. What a put replaces and what a delete takes out, nobody has seen: a put counts by what
+it puts, a delete as one.
 
 All pipelines of a process that write to a table share its pace. Tables do not share: one that is
 throttled costs the others nothing.
@@ -17,7 +22,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from conflict.operations import Delete, Item, Key, Outcome, Put, Stamp
+from conflict.operations import Delete, Image, Item, Key, Outcome, Put, Stamp
 from replicator.backfill.units import item_bytes, write_units
 from replicator.errors import Throttled
 from replicator.ports import Clock, Sleep, Table
@@ -71,6 +76,11 @@ class Pace:
         self._paid_until_s = start_s + units / self._limit
         if self._paid_until_s > now_s:
             await self._sleep(self._paid_until_s - now_s)
+
+    def owe(self, units: float) -> None:
+        """So many more were taken than were paid for: whoever comes next waits for them."""
+        if self._limit is not None:
+            self._paid_until_s += units / self._limit
 
     def passed(self, units: float) -> None:
         """So many units were taken by the table."""
@@ -132,9 +142,7 @@ class PacedTable:
         return await self.table.get(keys)
 
     def put(self, operation: Put) -> Coroutine[Any, Any, Outcome]:
-        units = 1
-        if self.pace.is_counted:
-            units = write_units(item_bytes(operation.item.image))
+        units = _units(operation.item.image) if self.pace.is_counted else 1
         return self._paced(self.table.put, operation, units)
 
     def stamp(self, operation: Stamp) -> Coroutine[Any, Any, Outcome]:
@@ -154,8 +162,17 @@ class PacedTable:
         except Throttled:
             pace.throttled()
             raise
+        if pace.is_counted and outcome.item is not None:  # stands stamped, or in the way
+            standing = _units(outcome.item.image)
+            if standing > units:
+                pace.owe(standing - units)
+                units = standing
         pace.passed(units)
         return outcome
+
+
+def _units(image: Image) -> int:
+    return write_units(item_bytes(image))
 
 
 @dataclass(slots=True, kw_only=True)

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from conflict.operations import Item, Key, Older, Put
+from conflict.operations import Delete, Holds, Item, Key, Older, Put, Stamp
 from replicator.errors import Throttled
 from replicator.pace import Pace, PacedTable, Paces
 from support.adapters import MemoryPorts
@@ -86,6 +86,29 @@ def test_a_large_item_costs_its_units() -> None:
 
     clock.run(main())
     assert clock.monotonic_s() == pytest.approx(10 * 1.0, abs=1.2)
+
+
+@pytest.mark.parametrize("kind", ["stamp", "put", "delete"])
+def test_what_a_write_is_seen_to_have_met_is_paid_for(kind: str) -> None:
+    """A stamp, and what is refused, cost by the item that stands: ten kilobytes here."""
+    clock = VirtualClock()
+    pace = Pace(10.0, clock=clock, sleep=clock.sleep)
+    memory = Provisioned(clock, 10**9)
+    table = PacedTable(memory, pace)
+
+    async def main() -> None:
+        for number in range(10):
+            large = put(number, "x" * 10_000)
+            memory.region.items[large.key.id] = large.item
+            if kind == "stamp":
+                await table.stamp(Stamp("eu", large.key, V, Holds(large.item.marker)))
+            elif kind == "put":
+                await table.put(put(number))
+            else:
+                await table.delete(Delete("eu", large.key, Holds(None)))
+
+    clock.run(main())
+    assert clock.monotonic_s() == pytest.approx(9 * 1.0, abs=1.2)
 
 
 @pytest.mark.parametrize("capacity", [20, 200])
