@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from replicator.dashboard.app import create_app
 from replicator.dashboard.gather import Gatherer, Gathering
@@ -15,6 +16,9 @@ from replicator.demo import statuses
 from replicator.demo.screen import LinkView, Screen, View
 from replicator.demo.stage import STATUS_INTERVAL_S, Stage, every, together
 from replicator.demo.world import LOOPBACK, TABLES, DemoTable, Pair
+
+if TYPE_CHECKING:
+    from replicator.exporting import Metrics
 
 
 class Narrator:
@@ -47,12 +51,20 @@ class Narrator:
                 address = f"http://{LOOPBACK}:{page.getsockname()[1]}/"
                 self._screen.event(f"status page: {address}")
                 gatherer = Gatherer(gathering=self._gathering, authorization=None)
-                app = create_app(self.status, conflicts=gatherer.conflicts)
+                app = create_app(
+                    self.status, conflicts=gatherer.conflicts, metrics=self._metrics().prometheus
+                )
                 group.create_task(serve_on(app, page, done))
             try:
                 yield
             finally:
                 done.set()
+
+    def _metrics(self) -> Metrics:
+        """What the page tells Prometheus; latencies are measured in the replicators only."""
+        from replicator.exporting import Metrics  # noqa: PLC0415 - heavy, and of the page alone
+
+        return Metrics(document=self.status, pipelines=(), instance=f"{os.getpid()}")
 
     def status(self) -> dict[str, Any]:
         """The status of all replicators together."""
