@@ -30,6 +30,9 @@ TOLD_BY_US = ("botocore.credentials", "opentelemetry.exporter")
 """Credentials that cannot be renewed are told by what needs them, ten minutes before those at hand
 end; a collector that cannot be reached by exporting.py, once and in one line."""
 
+OF_HEADERS = "opentelemetry.util.re"
+"""Quotes a header of OTEL_EXPORTER_OTLP_HEADERS that is none, and with it the secret in it."""
+
 PAGE = "uvicorn.error"
 """Has a line for each malformed request, of which whoever can connect may send any number."""
 
@@ -46,7 +49,13 @@ def configure(*, level: str, as_json: bool) -> None:
         logger.setLevel(max(logging.WARNING, logging.getLogger().level))
     for name in TOLD_BY_US:
         logging.getLogger(name).setLevel(logging.CRITICAL)
+    logging.getLogger(OF_HEADERS).addFilter(_without_quotation)
     logging.getLogger(PAGE).setLevel(logging.ERROR)
+
+
+def _without_quotation(record: logging.LogRecord) -> bool:
+    record.msg, record.args = "otlp.header_malformed; see OTEL_EXPORTER_OTLP_HEADERS", ()
+    return True
 
 
 def fields_of(record: logging.LogRecord) -> Mapping[str, object]:

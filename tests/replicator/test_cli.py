@@ -16,6 +16,7 @@ from typing import Any
 
 import boto3
 import pytest
+from opentelemetry.util.re import parse_env_headers
 
 from replicator import __version__
 from replicator.cli import main
@@ -558,6 +559,17 @@ def test_libraries_that_print_bodies_stay_quiet(run: Run) -> None:
     assert logging.getLogger().level == logging.DEBUG
     assert not logging.getLogger("botocore.endpoint").isEnabledFor(logging.INFO)
     assert not logging.getLogger("urllib3.connectionpool").isEnabledFor(logging.INFO)
+
+
+def test_a_header_of_the_collectors_is_not_quoted(
+    run: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """OpenTelemetry repeats what it cannot read of OTEL_EXPORTER_OTLP_HEADERS."""
+    run("doctor")
+    parse_env_headers("Authorization: Bearer hunter2")
+    said = capsys.readouterr().err
+    assert "OTEL_EXPORTER_OTLP_HEADERS" in said
+    assert "hunter2" not in said
 
 
 def test_a_bug_is_told_by_its_place_and_not_by_its_words(
