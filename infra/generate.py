@@ -24,11 +24,11 @@ from infra.permissions import check_roles
 from infra.terraform import module
 from replicator.configuration import load
 from replicator.errors import ConfigurationError
-from replicator.settings import TOKEN_CHARACTERS_MIN, Settings
+from replicator.settings import SECRET_CHARACTERS_MIN, Settings
 
 WRONG = 2
 KINDS = ("S", "N", "B")
-STAND_IN = "x" * TOKEN_CHARACTERS_MIN
+STAND_IN = "x" * SECRET_CHARACTERS_MIN
 
 
 def files(settings: Settings, options: Options) -> dict[Path, str]:

@@ -28,7 +28,7 @@ FIELDS: tuple[tuple[str, str, str], ...] = (
     (PIPELINE, "checkpoint_age_s", "how long ago the oldest page was read that a restart would read again"),
     (PIPELINE, "heartbeat_age_s, heartbeat_error", "since the newest heartbeat that came out of the source was sent; why none can be sent"),
     (PIPELINE, "exposure.seconds, exposure.records", "of the worst link"),
-    (PIPELINE + "records.", "read, local, echo, ignored, coalesced, clamped", "records read, what they were, folded into newer ones, from too far in the future"),
+    (PIPELINE + "records.", "read, local, echo, ignored, coalesced, clamped", "records read, what they were, folded into newer ones, from too far in the future, by their time or their stamp"),
     (PIPELINE + "records.", "conflicts, quarantined", "concurrent writes decided; changes kept aside at home"),
     (LINK, "target, error, paused_since_us", "where it goes; the last error that has not passed"),
     (LINK, "state", "`ok`, `lagging`, `retrying`, `unknown`, `paused`"),

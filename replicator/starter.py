@@ -27,7 +27,7 @@ _TEXT = """\
 # names = {{ {last} = {copy} }}     # where the table is called otherwise
 # ttl_deletes = "replicate"     # or "ignore": deletes by the time-to-live service stay local
 # marker = "_replicator"        # the attribute that holds an item's version
-# write_rate = 500              # write units a second into each region, at most
+# write_rate = 500              # write units a second into each region; a delete counts as one
 # where = "begins_with(id, 'live#')"   # which items are replicated; all if left out
 # without = ["notes"]           # attributes that the copies lack, where only one region writes
 # rename = {{ total = "sum" }}    # attributes that have another name in the copies, there as well
