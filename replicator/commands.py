@@ -23,9 +23,9 @@ from urllib.parse import urlsplit
 
 from pydantic import TypeAdapter, ValidationError
 
+from replicator.aws.api import event_source_mappings
 from replicator.clock import SystemClock
 from replicator.configuration import load, settings_of
-from replicator.dynamodb import event_source_mappings
 from replicator.errors import ConfigurationError, suggestion
 from replicator.inquiry import inquire
 from replicator.pausing import Link, chosen_links, switch_links

@@ -13,8 +13,8 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from typing import Any, Protocol
 
+from replicator.aws.api import Boto3Api
 from replicator.clock import SystemClock
-from replicator.dynamodb import Boto3Api
 from replicator.settings import ClientPlane, Settings
 from replicator.wire.api import LeanApi
 from replicator.wire.pool import PoolLimits

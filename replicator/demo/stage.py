@@ -17,6 +17,7 @@ from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from replicator.aws.api import Boto3Api
 from replicator.clock import SystemClock
 from replicator.demo import engine, statuses
 from replicator.demo.canary import WATCH_INTERVAL_S, WRITE_INTERVAL_S, Canaries
@@ -35,7 +36,6 @@ from replicator.demo.world import (
     create_tables,
 )
 from replicator.demo.writers import LEDGER_WRITES_PER_S, WRITES_PER_S, Ledger, Orders, Writer
-from replicator.dynamodb import Boto3Api
 from replicator.ports import Clock
 
 REPLICATOR = (sys.executable, "-m", "replicator")

@@ -33,8 +33,8 @@ from conflict.operations import (
 )
 from conflict.version import Version
 from contract.subject import MARKER
+from replicator.aws.api import Boto3Api
 from replicator.control import create_control_table_request
-from replicator.dynamodb import Boto3Api
 from replicator.key_states import ControlKeyStates
 from replicator.plane import lean_api
 from replicator.positions import ControlCheckpoints

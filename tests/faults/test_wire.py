@@ -12,7 +12,7 @@ from random import Random
 
 import pytest
 
-from replicator import dynamodb
+from replicator.aws import sessions
 from replicator.settings import ClientPlane
 from support.engines import Engine
 from support.fault_proxy import (
@@ -40,7 +40,7 @@ BOTH_PLANES = pytest.mark.parametrize("plane", ClientPlane)
 @pytest.fixture(autouse=True)
 def _short_timeout(monkeypatch: pytest.MonkeyPatch) -> None:
     """A silent service is given up sooner than after the ten seconds of production."""
-    monkeypatch.setattr(dynamodb, "READ_TIMEOUT_S", SHORT_S)
+    monkeypatch.setattr(sessions, "READ_TIMEOUT_S", SHORT_S)
 
 
 @pytest.fixture

@@ -12,10 +12,10 @@ import boto3
 import pytest
 
 from infra.permissions import Statement, access_statements, service_statements
+from replicator.aws.api import Boto3Api
 from replicator.clock import SystemClock
 from replicator.compose import build_pipeline, heart, ledger, pipeline_stats
 from replicator.control import create_control_table_request
-from replicator.dynamodb import Boto3Api
 from replicator.errors import Fatal
 from replicator.handover.across import Noter
 from replicator.lambda_handler import Function

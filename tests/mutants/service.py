@@ -191,18 +191,18 @@ SERVICE_MUTANTS = (
     ),
     ServiceMutant(
         bug="an answer that is not JSON counts as success",
-        file="replicator/dynamodb.py",
+        file="replicator/aws/api.py",
         old='        if not headers.get("content-type", "").startswith(JSON_TYPE):\n',
         new='        if headers.get("content-type", "") == "application/cbor":\n',
-        test="replicator/test_dynamodb.py::test_an_answer_that_is_not_dynamodbs_is_no_answer",
+        test="replicator/test_aws.py::test_an_answer_that_is_not_dynamodbs_is_no_answer",
         by_pytest=True,
     ),
     ServiceMutant(
         bug="checksums are not looked at",
-        file="replicator/dynamodb.py",
+        file="replicator/aws/sessions.py",
         old='"mode": "legacy"}',
         new='"mode": "standard"}',
-        test="replicator/test_dynamodb.py::test_a_broken_answer_is_transient",
+        test="replicator/test_aws.py::test_a_broken_answer_is_transient",
         by_pytest=True,
     ),
     ServiceMutant(

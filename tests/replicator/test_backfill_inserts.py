@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
+from replicator.aws.api import Boto3Api
 from replicator.backfill.inserts import STATEMENT_CHARACTERS_MAX, Inserts
 from replicator.backfill.work import Watch
-from replicator.dynamodb import Boto3Api
 from replicator.errors import Fatal, ReplicatorError, Transient
 from replicator.ports import Api
 from replicator.rate import Bucket

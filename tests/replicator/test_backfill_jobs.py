@@ -12,12 +12,12 @@ import pytest
 
 from conflict.operations import Image
 from conflict.seed import Seeded
+from replicator.aws.api import Boto3Api
 from replicator.backfill.jobs import Cursor, Job, Jobs, TakenOver
 from replicator.backfill.plan import Plan
 from replicator.backfill.tally import OUTCOMES, UNITS, Tally
 from replicator.clock import SystemClock
 from replicator.control import create_control_table_request
-from replicator.dynamodb import Boto3Api
 from replicator.errors import ConfigurationError
 from replicator.packing import packed
 from replicator.records import Mode

@@ -13,6 +13,7 @@ import pytest
 
 from conflict.operations import Key, RaiseTombstone
 from conflict.version import Kind, Version
+from replicator.aws.api import Boto3Api
 from replicator.backfill import segment, target
 from replicator.backfill.command import run_backfill
 from replicator.backfill.estimate import SAMPLE_PAGES
@@ -20,7 +21,6 @@ from replicator.backfill.plan import Request
 from replicator.backfill.work import SEGMENTS_AT_ONCE
 from replicator.clock import SystemClock
 from replicator.control import create_control_table_request, digest
-from replicator.dynamodb import Boto3Api
 from replicator.errors import ConfigurationError, Fatal, Throttled, Transient
 from replicator.handover import active
 from replicator.key_states import ControlKeyStates

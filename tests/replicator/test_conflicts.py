@@ -15,10 +15,10 @@ import pytest
 from rich.console import Console
 
 from conflict.version import Kind, Version
+from replicator.aws.api import Boto3Api
 from replicator.configuration import settings_of
 from replicator.conflicts import PAGE_ROWS, Found, Wanted, export, gather, newest, show
 from replicator.control import ControlTable, create_control_table_request
-from replicator.dynamodb import Boto3Api
 from replicator.errors import ConfigurationError, Transient
 from replicator.ledger import Conflict, Ledger, Secret, Side
 from replicator.ports import Api

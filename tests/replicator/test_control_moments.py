@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
+from replicator.aws.api import Boto3Api
 from replicator.control import ControlTable, create_control_table_request, row_key
-from replicator.dynamodb import Boto3Api
 from replicator.handover.across import Across
 from replicator.heartbeats import ControlRow
 from replicator.positions import ControlCheckpoints

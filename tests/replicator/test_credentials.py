@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from botocore.exceptions import HTTPClientError
 
-from replicator.dynamodb import Boto3Api
+from replicator.aws.api import Boto3Api
 from replicator.errors import ConfigurationError, Fatal, Transient, Unsigned
 
 

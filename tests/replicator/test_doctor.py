@@ -12,9 +12,9 @@ import pytest
 from conflict.operations import Key
 from conflict.version import Kind, Version
 from infra.permissions import STREAM, service_statements
+from replicator.aws.api import Boto3Api
 from replicator.control import create_control_table_request
 from replicator.doctor import Doctor
-from replicator.dynamodb import Boto3Api
 from replicator.endpoint_clock import endpoint_time_s
 from replicator.errors import Fatal
 from replicator.handover.active import Handover, Handovers

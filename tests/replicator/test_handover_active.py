@@ -10,8 +10,8 @@ import pytest
 
 from conflict.operations import Item, Key, Older, Put
 from conflict.version import Kind, Version
+from replicator.aws.api import Boto3Api
 from replicator.control import create_control_table_request
-from replicator.dynamodb import Boto3Api
 from replicator.errors import ConfigurationError, Fatal
 from replicator.handover.active import FENCE_S, Fence, FencedTable, Handover, Handovers
 from replicator.handover.plan import Kind as Way

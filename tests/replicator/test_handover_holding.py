@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
+from replicator.aws.api import Boto3Api
 from replicator.control import create_control_table_request
-from replicator.dynamodb import Boto3Api
 from replicator.errors import Fatal, Transient
 from replicator.handover.active import Handover
 from replicator.handover.holding import check_holder, tell_regions

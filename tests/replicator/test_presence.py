@@ -6,8 +6,8 @@ import asyncio
 from collections.abc import Callable
 from contextlib import closing
 
+from replicator.aws.api import Boto3Api
 from replicator.control import create_control_table_request
-from replicator.dynamodb import Boto3Api
 from replicator.presence import Presence, instance_name
 from support.engines import Engine
 from support.tables import unique_name

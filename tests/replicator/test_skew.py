@@ -17,7 +17,8 @@ from botocore.credentials import Credentials
 from botocore.exceptions import ClientError
 from botocore.session import Session
 
-from replicator.dynamodb import Boto3Api, ClockCorrection, CorrectedAuth
+from replicator.aws.api import Boto3Api
+from replicator.aws.clock import ClockCorrection, CorrectedAuth
 from replicator.errors import Fatal
 from replicator.plane import RegionApi, lean_api
 from replicator.settings import ClientPlane

@@ -17,10 +17,10 @@ import pytest
 
 from conflict.operations import RaiseTombstone
 from conflict.version import Version, parse
+from replicator.aws.api import Boto3Api
 from replicator.cli import main
 from replicator.clock import SystemClock
 from replicator.control import STATE, create_control_table_request, digest, row_key
-from replicator.dynamodb import Boto3Api
 from replicator.errors import Fatal
 from replicator.key_states import ControlKeyStates
 from replicator.table import key_of

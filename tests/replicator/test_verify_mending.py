@@ -12,11 +12,11 @@ from typing import Any
 
 import pytest
 
+from replicator.aws.api import Boto3Api
 from replicator.clock import SystemClock
 from replicator.compose import pipeline_stats, stores
 from replicator.configuration import load
 from replicator.control import create_control_table_request
-from replicator.dynamodb import Boto3Api
 from replicator.errors import Fatal
 from replicator.handover.active import Handover, Handovers
 from replicator.mending import Mender, MendLimits

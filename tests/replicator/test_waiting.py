@@ -14,8 +14,8 @@ import pytest
 from conflict.operations import Image
 from conflict.origin import Nature
 from conflict.version import Kind, Version
+from replicator.aws.api import Boto3Api
 from replicator.control import create_control_table_request
-from replicator.dynamodb import Boto3Api
 from replicator.errors import Poison
 from replicator.records import Gap, Parked, ParkedNote
 from replicator.table import key_of

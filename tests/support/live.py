@@ -18,7 +18,8 @@ from contextlib import ExitStack
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from replicator import dynamodb
+from replicator.aws import sessions
+from replicator.aws.api import Boto3Api
 from replicator.clock import SystemClock
 from replicator.compose import build_pipeline, pipeline_stats
 from replicator.configuration import settings_of
@@ -232,7 +233,7 @@ class Live:
 
 def opened(region: str, url: str, plane: ClientPlane) -> RegionApi:
     """The API of a region on a plane; both give up a silent service after botocore's time."""
-    reference = dynamodb.Boto3Api.open(region=region, endpoint_url=url, threads=THREADS)
+    reference = Boto3Api.open(region=region, endpoint_url=url, threads=THREADS)
     if plane is ClientPlane.BOTOCORE:
         return reference
     return LeanApi(
@@ -240,5 +241,5 @@ def opened(region: str, url: str, plane: ClientPlane) -> RegionApi:
         access=reference.access,
         control=reference,
         clock=SystemClock(),
-        limits=PoolLimits(answer_s=dynamodb.READ_TIMEOUT_S),
+        limits=PoolLimits(answer_s=sessions.READ_TIMEOUT_S),
     )

@@ -21,8 +21,10 @@ from botocore.credentials import Credentials
 from botocore.exceptions import ClientError
 from botocore.session import Session
 
-from replicator import dynamodb
-from replicator.dynamodb import EMULATOR_CREDENTIALS, Boto3Api, refusal, role_session
+from replicator.aws import sessions
+from replicator.aws.api import Boto3Api
+from replicator.aws.failures import refusal
+from replicator.aws.sessions import EMULATOR_CREDENTIALS, role_session
 from replicator.errors import (
     ConditionFailed,
     ConfigurationError,
@@ -317,7 +319,7 @@ def test_an_endpoint_that_is_not_there_is_transient() -> None:
 
 def test_a_service_that_is_silent_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     """A connection that is taken and never answered ends with the read time-out."""
-    monkeypatch.setattr(dynamodb, "READ_TIMEOUT_S", 0.2)
+    monkeypatch.setattr(sessions, "READ_TIMEOUT_S", 0.2)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         url = f"http://127.0.0.1:{silent.getsockname()[1]}"
         with closing(Boto3Api.open(region="eu-west-1", endpoint_url=url, threads=1)) as api:
