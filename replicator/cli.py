@@ -5,7 +5,7 @@ This module turns errors into lines and an exit status: 0 done, 1 a check or a p
 error and never a traceback; a traceback is a bug. Output that nobody reads any more ends a command
 that only tells quietly, as other programs are ended by SIGPIPE, and does not stop one that changes
 something; a full disk is one line. What may be said stands in
-usage.py; what the commands do in commands.py, which is imported when one is run, so that `--help`
+usage.py; what the commands do in commands/, which is imported when one is run, so that `--help`
 is quick.
 """
 
@@ -14,10 +14,9 @@ from __future__ import annotations
 import argparse
 import gc
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from importlib import import_module
-from types import ModuleType
 
 from replicator.errors import ConfigurationError, ReplicatorError, first_of_all, spoken
 from replicator.logs import configure, where
@@ -46,8 +45,7 @@ def _run(arguments: Sequence[str] | None, output: Output) -> int:
     output.ends_command = not parsed.changes
     try:
         _configure_logs(parsed)
-        command = getattr(_commands(), parsed.command)
-        status: int = command(parsed)
+        status = _command(parsed.command)(parsed)
     except ConfigurationError as error:
         return _complain(error, WRONG)
     except ReplicatorError as error:
@@ -61,14 +59,17 @@ def _run(arguments: Sequence[str] | None, output: Output) -> int:
     return status
 
 
-def _commands() -> ModuleType:
-    """What the commands do. All that is imported lives on, so looking for what does not, a sixth of
-    the start, would be in vain."""
+def _command(name: str) -> Callable[[argparse.Namespace], int]:
+    """What carries out a command. All that is imported lives on, so looking for what does not, a
+    sixth of the start, would be in vain."""
     gc.disable()
     try:
-        return import_module("replicator.commands")
+        command: Callable[[argparse.Namespace], int] = import_module(
+            "replicator.commands"
+        ).command_of(name)
     finally:
         gc.enable()
+    return command
 
 
 def _confess(error: BaseException) -> int:

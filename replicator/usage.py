@@ -1,7 +1,7 @@
 """What may be said on the command line: every command with its options.
 
-Which values an option takes is arguments.py's matter; what a command does is commands.py's, whose
-functions have the commands' names.
+Which values an option takes is arguments.py's matter; what a command does is that of commands/,
+whose functions have the commands' names.
 """
 
 from __future__ import annotations

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import json
 import logging
@@ -20,11 +21,13 @@ from opentelemetry.util.re import parse_env_headers
 
 from replicator import __version__
 from replicator.cli import main
+from replicator.commands import ROOMS, command_of
 from replicator.dashboard.access import Access
 from replicator.dashboard.app import create_app
 from replicator.dashboard.serving import listen, serve_on
 from replicator.handover import command as handover
 from replicator.logs import JsonLines, TextLines
+from replicator.usage import parser
 from support.engines import Engine, free_port
 
 REGIONS = ("us-east-1", "eu-west-1")
@@ -580,7 +583,7 @@ def test_a_bug_is_told_by_its_place_and_not_by_its_words(
     def broken(_: object) -> int:
         raise ExceptionGroup("canary", [KeyError("canary")])
 
-    monkeypatch.setattr("replicator.commands.status", broken)
+    monkeypatch.setattr("replicator.commands.watching.status", broken)
     status, out, err = run("status")
     assert (status, out) == (1, "")
     assert err[0] == "Traceback (most recent call last):"
@@ -632,3 +635,11 @@ def test_wrong_usage_of_the_page_and_of_pausing_is_one_line(
     status, out, err = run(*arguments)
     assert (status, out, len(err)) == (2, "", 1)
     assert complaint in err[0]
+
+
+def test_every_command_that_may_be_said_is_there() -> None:
+    """Each in one room of commands/, whose function tells what it does."""
+    (said,) = (a for a in parser()._actions if isinstance(a, argparse._SubParsersAction))
+    named = [name for names in ROOMS.values() for name in names]
+    assert sorted(said.choices) == sorted(named)
+    assert all(command_of(name).__doc__ for name in named)

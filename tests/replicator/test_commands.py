@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from replicator import commands
 from replicator.cli import main
+from replicator.commands import tables, watching
 from replicator.errors import Transient
 from replicator.ports import Api
 from replicator.settings import Settings
@@ -39,7 +39,8 @@ def opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Opened:
         def regions(_: Settings) -> Iterator[Callable[[str], Api]]:
             yield apis.__getitem__
 
-        monkeypatch.setattr(commands, "opened_regions", regions)
+        for room in (tables, watching):
+            monkeypatch.setattr(room, "opened_regions", regions)
 
     return put
 
