@@ -123,7 +123,8 @@ def test_the_page_pauses_a_real_link(browser: Browser, world: World) -> None:
     replicator.ready()
     port = free_port()
     gathering = subprocess.Popen(
-        command("dashboard", "--url", replicator.url, "--port", str(port), "--config", "none.toml"),
+        command("dashboard", "--url", replicator.url, "--port", str(port)),
+        cwd=world.directory,  # where no configuration is found
         env=environment(),
         stdout=subprocess.PIPE,
         start_new_session=True,
