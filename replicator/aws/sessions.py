@@ -19,6 +19,7 @@ from botocore.credentials import (
     Credentials,
     DeferredRefreshableCredentials,
     ReadOnlyCredentials,
+    create_credential_resolver,
 )
 from botocore.loaders import Loader, create_loader
 from botocore.session import Session
@@ -67,7 +68,9 @@ def session_of(
     Raises: ConfigurationError, or what botocore does, where there are no usable credentials.
     """
     session = _plain_session(profile)
-    chain = session.get_component("credential_provider")
+    # Made here, for a session's own asks the STS of whichever region was used last, or the global
+    # one, and no region may depend on another.
+    chain = create_credential_resolver(session, region_name=region)
     session.register_component("credential_provider", _Chain(chain.providers, region))
     if endpoint_url and is_loopback(urlsplit(endpoint_url).hostname or ""):
         # No instance metadata: asking for it takes seconds where nobody answers.

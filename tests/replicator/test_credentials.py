@@ -9,12 +9,17 @@ from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import NoReturn
+from urllib.parse import urlsplit
 
 import pytest
-from botocore.exceptions import HTTPClientError
+from botocore.awsrequest import AWSPreparedRequest
+from botocore.exceptions import ConnectTimeoutError, HTTPClientError
 
 from replicator.aws.api import Boto3Api
 from replicator.errors import ConfigurationError, Fatal, Transient, Unsigned
+
+KEYS = "aws_access_key_id = a\naws_secret_access_key = s\n"
 
 
 def for_botocore(api: Boto3Api) -> None:
@@ -57,6 +62,39 @@ def process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Process:
 def opened() -> Boto3Api:
     """Open a region on this machine, where nobody answers."""
     return Boto3Api.open(region="us-east-1", endpoint_url="http://127.0.0.1:9", threads=1)
+
+
+@pytest.mark.parametrize("default", [None, "us-east-1"])
+@pytest.mark.parametrize("way", ["a token file", "a profile's role"])
+def test_a_regions_keys_come_from_its_own_sts(
+    way: str, default: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A region that is lost, or the global endpoint, takes nobody else's keys with it."""
+    token, config = tmp_path / "token", tmp_path / "config"
+    token.write_text("token")
+    role = "role_arn = arn:aws:iam::123456789012:role/a"
+    config.write_text(f"[profile role]\n{role}\nsource_profile = keys\n[profile keys]\n{KEYS}")
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_REGION", "AWS_DEFAULT_REGION"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(config))
+    if default is not None:
+        monkeypatch.setenv("AWS_REGION", default)
+        monkeypatch.setenv("AWS_DEFAULT_REGION", default)
+    if way == "a token file":
+        monkeypatch.setenv("AWS_WEB_IDENTITY_TOKEN_FILE", str(token))
+        monkeypatch.setenv("AWS_ROLE_ARN", "arn:aws:iam::123456789012:role/a")
+    asked: list[str] = []
+
+    def send(_: object, request: AWSPreparedRequest) -> NoReturn:
+        asked.append(request.url)
+        raise ConnectTimeoutError(endpoint_url=request.url)
+
+    monkeypatch.setattr("botocore.httpsession.URLLib3Session.send", send)
+    profile = None if way == "a token file" else "role"
+    api = Boto3Api.open(region="eu-west-1", profile=profile, threads=1)
+    with closing(api), pytest.raises(Transient):
+        api.access.load_keys()
+    assert {urlsplit(url).hostname for url in asked} == {"sts.eu-west-1.amazonaws.com"}
 
 
 @pytest.mark.parametrize("ask", [for_botocore, for_the_lean_plane])
