@@ -37,7 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     status = DONE
     with output, errors:
         status = _run(arguments, output)
-    return _unheard(output) if output.lost and status == DONE else status
+    return status if output.lost is None else _unheard(output.lost, status)
 
 
 def _run(arguments: Sequence[str] | None, output: Output) -> int:
@@ -53,7 +53,7 @@ def _run(arguments: Sequence[str] | None, output: Output) -> int:
     except KeyboardInterrupt:
         return INTERRUPTED
     except Exception as error:  # told without its words
-        if output.lost is not None:
+        if output.lost is not None and output.ends_command:
             raise
         return _confess(error)
     return status
@@ -80,13 +80,12 @@ def _confess(error: BaseException) -> int:
     return NOT_WELL
 
 
-def _unheard(output: Output) -> int:
-    """What was to be said has not arrived."""
-    if isinstance(output.lost, BrokenPipeError):
-        return BROKEN_PIPE
-    assert output.lost is not None
-    _say(f"replicator: standard output: not written: {output.lost.strerror}")
-    return NOT_WELL
+def _unheard(lost: OSError, status: int) -> int:
+    """What was to be said has not arrived. What ended badly outranks that in the exit status."""
+    if isinstance(lost, BrokenPipeError):
+        return status or BROKEN_PIPE
+    _say(f"replicator: standard output: not written: {lost.strerror}")
+    return status or NOT_WELL
 
 
 def _complain(error: ReplicatorError, status: int) -> int:

@@ -16,8 +16,8 @@ from __future__ import annotations
 import io
 import os
 import sys
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self, TextIO, cast
@@ -27,7 +27,8 @@ class Output:
     """Takes the place of `sys.stdout` or `sys.stderr` while it is entered.
 
     `lost` is the first error of a write or flush. Where it `ends_command` it is raised as well, and
-    what comes of it is swallowed at the end; else nothing more is written.
+    what comes of it is swallowed at the end; else it is written on as if nothing were: a disk that
+    was full for a minute must not silence a process that runs for weeks.
     """
 
     def __init__(self, name: Literal["stdout", "stderr"] = "stdout") -> None:
@@ -64,10 +65,11 @@ class Output:
 
     def write(self, text: str) -> int:
         """Write a text."""
-        if self.lost is None or self.ends_command:
-            with self._watched():
-                return self._stream.write(text)
-        return len(text)
+        try:
+            return self._stream.write(text)
+        except OSError as error:
+            self._lose(error)
+            return len(text)
 
     def writelines(self, lines: Iterable[str]) -> None:
         """Write several texts."""
@@ -76,18 +78,15 @@ class Output:
 
     def flush(self) -> None:
         """See that what was written has left this process."""
-        if self.lost is None or self.ends_command:
-            with self._watched():
-                self._stream.flush()
-
-    @contextmanager
-    def _watched(self) -> Iterator[None]:
         try:
-            yield
+            self._stream.flush()
         except OSError as error:
-            self.lost = self.lost or error
-            if self.ends_command:
-                raise
+            self._lose(error)
+
+    def _lose(self, error: OSError) -> None:
+        self.lost = self.lost or error
+        if self.ends_command:
+            raise error
 
     def _forget(self) -> None:
         """What is still held would be flushed once more, with a complaint, as the interpreter ends.

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
+import errno
+import io
 import json
 import logging
 import os
@@ -27,6 +30,7 @@ from replicator.dashboard.app import create_app
 from replicator.dashboard.serving import listen, serve_on
 from replicator.handover import command as handover
 from replicator.logs import JsonLines, TextLines
+from replicator.output import Output
 from replicator.usage import parser
 from support.engines import Engine, free_port
 
@@ -504,6 +508,56 @@ def test_errors_to_a_full_disk_leave_the_exit_status(arguments: tuple[str, ...])
     with Path("/dev/full").open("wb") as full:
         done = subprocess.run(command, env=environment, stderr=full, timeout=60, check=False)
     assert done.returncode == 2
+
+
+@pytest.mark.usefixtures("buffering")
+def test_what_ended_badly_and_was_not_heard_is_one_line() -> None:
+    """The exit status is that of the command; that nothing was told is said all the same."""
+    with Path("/dev/full").open("wb") as full:
+        status, err = shell("status", "--url", "http://127.0.0.1:9", "--json", stdout=full.fileno())
+    assert status == 1
+    assert err.splitlines()[-1].endswith("standard output: not written: No space left on device")
+
+
+def test_a_bug_is_told_without_its_words_though_nobody_reads(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where the command goes on after its output was lost."""
+
+    def broken(_: object) -> int:
+        sys.stdout.write("told to nobody\n")
+        raise ValueError("canary")
+
+    run("init", "--force")
+    monkeypatch.setattr("replicator.commands.tables.backfill", broken)
+    with Path("/dev/full").open("w", buffering=1) as full:
+        monkeypatch.setattr(sys, "stdout", full)
+        status, _, err = run("backfill", "--table", "orders")
+        monkeypatch.undo()
+        with contextlib.suppress(OSError):
+            full.close()
+    assert status == 1
+    assert not any("canary" in line for line in err if "raise" not in line)
+
+
+def test_errors_are_written_again_once_there_is_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A disk that was full for a minute must not silence a process for weeks."""
+
+    class Disk(io.StringIO):
+        full = True
+
+        def write(self, text: str) -> int:
+            if self.full:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            return super().write(text)
+
+    disk = Disk()
+    monkeypatch.setattr(sys, "stderr", disk)
+    with Output("stderr"):
+        sys.stderr.write("lost\n")
+        disk.full = False
+        sys.stderr.write("told\n")
+    assert disk.getvalue() == "told\n"
 
 
 def test_a_table_for_nobody_ends_quietly(
