@@ -38,17 +38,22 @@ class Level(StrEnum):
     FAILED = "failed"
 
 
+DOWN = "if the region is down, start the others"
+BEING_SET_UP = "if its stack is being made, start"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Check:
     """One check: what it is about, how it came out, and in a failure's text the remedy.
 
-    `outage`: it failed because the region did not answer, which may pass by itself.
+    `may_pass`: when a failure passes by itself, and what is to be started meanwhile; empty where
+    somebody has to act.
     """
 
     subject: str
     level: Level
     text: str
-    outage: bool = False
+    may_pass: str = ""
 
     @property
     def line(self) -> str:
@@ -70,14 +75,21 @@ class _Survey:
 
 
 async def examine(settings: Settings, *, connect: Connect, sources: frozenset[str]) -> list[Check]:
-    """Check all that the tables need which are read in `sources`."""
+    """Check all that the tables need which are read in `sources`.
+
+    Where the first process of several starts, the control tables of the others' regions may be yet
+    to come: stacks are deployed side by side.
+    """
     tables = {name: table for name, table in settings.tables.items() if sources & {*table.sources}}
     regions = list(dict.fromkeys(region for table in tables.values() for region in table.members))
     surveys = dict(
         zip(
             regions,
             await asyncio.gather(
-                *(_survey(settings, tables, region, connect) for region in regions)
+                *(
+                    _survey(settings, tables, region, connect, is_source=region in sources)
+                    for region in regions
+                )
             ),
             strict=True,
         )
@@ -122,7 +134,7 @@ def unanswered(region: str, error: ReplicatorError) -> Check:
     if isinstance(error, ConfigurationError):  # names region and remedy itself
         return _failed(subject, str(error).removeprefix(f"{subject}: "))
     outage = isinstance(error, Transient) and not isinstance(error, Unsigned)
-    return _failed(subject, f"{error}; {remedy(error)}", outage=outage)
+    return _failed(subject, f"{error}; {remedy(error)}", may_pass=DOWN if outage else "")
 
 
 def table_subject(settings: Settings, table: str, region: str) -> str:
@@ -154,7 +166,12 @@ async def described(api: Api, table: str) -> TableDescription | None:
 
 
 async def _survey(
-    settings: Settings, tables: Mapping[str, TableSettings], region: str, connect: Connect
+    settings: Settings,
+    tables: Mapping[str, TableSettings],
+    region: str,
+    connect: Connect,
+    *,
+    is_source: bool,
 ) -> _Survey:
     """Ask one region. The first call tells whether it is there and lets us in."""
     subject = f"region {region}"
@@ -163,7 +180,8 @@ async def _survey(
             api = connect(region)
             control = await described(api, settings.control_table)
             checks = [_ok(subject, "answers, and accepts the credentials")]
-            checks.append(_of_control_table(settings.control_table, region, control))
+            may_pass = "" if is_source else BEING_SET_UP
+            checks.append(_of_control_table(settings.control_table, region, control, may_pass))
             names = [name for name, table in tables.items() if region in table.members]
             surveyed = [_survey_table(settings, name, region, api) for name in names]
             described_tables = dict(zip(names, await asyncio.gather(*surveyed), strict=True))
@@ -171,7 +189,7 @@ async def _survey(
             return _Survey(checks=checks, tables=described_tables, control_id=control_id)
     except TimeoutError:
         text = f"no answer within {ANSWER_WITHIN_S:.0f} s; check endpoint_url and the network"
-        return _Survey(checks=[_failed(subject, text, outage=True)])
+        return _Survey(checks=[_failed(subject, text, may_pass=DOWN)])
     except ReplicatorError as error:
         return _Survey(checks=[unanswered(region, error)])
 
@@ -198,15 +216,17 @@ async def _survey_table(
     return description
 
 
-def _of_control_table(name: str, region: str, control: TableDescription | None) -> Check:
+def _of_control_table(
+    name: str, region: str, control: TableDescription | None, may_pass: str
+) -> Check:
     subject = control_subject(name, region)
     if control is None:
-        return _failed(subject, "does not exist; run `replicator setup`")
+        return _failed(subject, "does not exist; run `replicator setup`", may_pass=may_pass)
     wrong = wrong_control_keys(control)
     if wrong is not None:
         return _failed(subject, wrong)
     if not control.active:
-        return _failed(subject, "is not ACTIVE yet; try again in a moment")
+        return _failed(subject, "is not ACTIVE yet; try again in a moment", may_pass=may_pass)
     if control.ttl_attribute != CONTROL_TTL_ATTRIBUTE:
         text = f"only grows: no time to live on {CONTROL_TTL_ATTRIBUTE}; run `replicator setup`"
         return Check(subject=subject, level=Level.WARNING, text=text)
@@ -303,5 +323,5 @@ def _ok(subject: str, text: str) -> Check:
     return Check(subject=subject, level=Level.OK, text=text)
 
 
-def _failed(subject: str, text: str, *, outage: bool = False) -> Check:
-    return Check(subject=subject, level=Level.FAILED, text=text, outage=outage)
+def _failed(subject: str, text: str, *, may_pass: str = "") -> Check:
+    return Check(subject=subject, level=Level.FAILED, text=text, may_pass=may_pass)

@@ -128,7 +128,8 @@ def _add_run(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--tolerate-outage", action="store_true",
-        help="start although a region does not answer; its links begin when it does",
+        help="start although a region does not answer, or another's control table is yet to be "
+        "made; its links begin when it is there",
     )  # fmt: skip
 
 

@@ -142,7 +142,7 @@ def run(parsed: argparse.Namespace) -> int:
     settings = settings_named(parsed)
     sources = _sources(parsed.source, settings)
     checks = _examine(settings, sources)
-    if unmet := [c for c in failed(checks) if not (c.outage and parsed.tolerate_outage)]:
+    if unmet := [c for c in failed(checks) if not (c.may_pass and parsed.tolerate_outage)]:
         raise ConfigurationError("\n".join(map(_forbidding, unmet)))
     for check in checks:
         if check.level is not Level.OK:
@@ -154,9 +154,9 @@ def run(parsed: argparse.Namespace) -> int:
 
 def _forbidding(check: Check) -> str:
     """A line that says why `run` does not start."""
-    if not check.outage:
+    if not check.may_pass:
         return check.line
-    return f"{check.line}; if the region is down, start the others with --tolerate-outage"
+    return f"{check.line}; {check.may_pass} with --tolerate-outage"
 
 
 def _sources(given: Sequence[str] | None, settings: Settings) -> frozenset[str]:
