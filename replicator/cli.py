@@ -21,7 +21,7 @@ from importlib import import_module
 from replicator.errors import ConfigurationError, ReplicatorError, first_of_all, spoken
 from replicator.logs import configure, where
 from replicator.output import Output
-from replicator.usage import WRONG, parser
+from replicator.usage import WRONG, changes, parser
 
 DONE, NOT_WELL = 0, 1
 INTERRUPTED = 130
@@ -42,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(arguments: Sequence[str] | None, output: Output) -> int:
     parsed = parser().parse_args(arguments)
-    output.ends_command = not parsed.changes
+    output.ends_command = not changes(parsed)
     try:
         _configure_logs(parsed)
         status = _command(parsed.command)(parsed)

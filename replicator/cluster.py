@@ -78,7 +78,7 @@ class Cluster:
                 take(await self.client.submit(work, order, queues, pure=False))
             except KilledWorker:
                 raise WorkersLost(
-                    "workers died again and again; run the same command to go on"
+                    "workers died again and again; run the same command again"
                 ) from None
 
 
@@ -103,7 +103,7 @@ async def opened_cluster(*, workers: int | None, scheduler: str | None) -> Async
 def _told(error: BaseException) -> BaseException:
     """Without its scheduler a client takes every task for cancelled, or its connection is lost."""
     if isinstance(error, FutureCancelledError | OSError):
-        return WorkersLost("the cluster's scheduler is lost; run the same command to go on")
+        return WorkersLost("the cluster's scheduler is lost; run the same command again")
     return error
 
 

@@ -101,7 +101,9 @@ def settings_of(
             )
 
     try:
-        return Loaded.model_validate({})
+        loaded = Loaded.model_validate({})
+        # Not of the class above, for that holds on to the environment, wherever it is sent.
+        return Settings.model_construct(loaded.model_fields_set, **dict(loaded))
     except ValidationError as error:
         lines = [_line(stated_by, variables, *found) for found in _found(error)]
         raise ConfigurationError("\n".join(dict.fromkeys(lines))) from None

@@ -35,13 +35,21 @@ AWS_SUFFIXES = (
 endpoints.json and partitions.json, dnsSuffix and dualStackDnsSuffix."""
 
 
-_USER = re.compile(r"(//)[^\s'\"]*@|[^\s'\"/]+:[^\s'\"]*@")
-"""What stands before the host, of a URL or of what was to be one."""
+_WORDS = re.compile(r"([\s'\"]+)")
 
 
 def without_user(text: str) -> str:
-    """A text as it may be shown: without the user and password of a URL in it."""
-    return _USER.sub(r"\1…@", text)
+    """A text as it may be shown: without the user and password of a URL in it, or of what was to be
+    one."""
+    return "".join(map(_without_user, _WORDS.split(text)))
+
+
+def _without_user(word: str) -> str:
+    user, _, host = word.rpartition("@")
+    scheme, slashes, _ = user.partition("//")
+    if slashes:
+        return f"{scheme}//…@{host}"
+    return f"…@{host}" if ":" in user else word
 
 
 def checked_endpoint(url: str) -> str:

@@ -8,6 +8,7 @@ This module must not know what is written.
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import stat
@@ -20,6 +21,9 @@ from typing import IO, TextIO
 from replicator.errors import ConfigurationError
 
 OWNERS_ALONE = stat.S_IRUSR | stat.S_IWUSR
+
+_IN_PLACE_ONLY = {errno.EACCES, errno.EPERM, errno.EROFS, errno.EBUSY, errno.ENAMETOOLONG}
+"""Of a folder that is closed or read-only, another's file, a file that is a mount of its own."""
 
 
 def check(path: Path, *, option: str) -> None:
@@ -59,16 +63,33 @@ def write(path: Path, text: str, *, option: str, tighten: bool = True) -> None:
     Raises: ConfigurationError.
     """
     with _complaints(path, option):
+        if path.is_file():
+            os.close(os.open(path, os.O_WRONLY))  # one that is write-protected is left alone
         if not path.exists() or path.is_file():
-            with suppress(PermissionError):
+            with suppress(_CannotReplace):
                 _replace(path.resolve(), text, tighten=tighten)
                 return
     with opened(path, option=option, tighten=tighten) as file:
         file.write(text)
 
 
+class _CannotReplace(Exception):
+    """The file may be written, and nothing else may be put in its place."""
+
+
+@contextmanager
+def _replacing() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno in _IN_PLACE_ONLY:
+            raise _CannotReplace from None
+        raise
+
+
+@_replacing()
 def _replace(path: Path, text: str, *, tighten: bool) -> None:
-    """Raises: OSError, of which PermissionError says that it is not ours to replace."""
+    """Raises: _CannotReplace; OSError."""
     kept = path.stat() if path.exists() else None
     descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     try:
@@ -82,7 +103,7 @@ def _replace(path: Path, text: str, *, tighten: bool) -> None:
                 os.fchmod(file.fileno(), stat.S_IMODE(kept.st_mode))
         Path(name).replace(path)
     except BaseException:
-        Path(name).unlink()
+        Path(name).unlink(missing_ok=True)
         raise
 
 

@@ -314,6 +314,16 @@ class Settings(BaseSettings):
     conflicts: ConflictSettings = ConflictSettings()
     telemetry: TelemetrySettings = TelemetrySettings()
 
+    def without_secrets(self) -> Self:
+        """The same for a worker on another machine, which has no page and keeps no ledger."""
+        return self.model_copy(
+            update={
+                "http": HttpSettings(),
+                "conflicts": ConflictSettings(),
+                "telemetry": TelemetrySettings(),
+            }
+        )
+
     @property
     def sources(self) -> frozenset[str]:
         """Every region whose stream is read for some table."""

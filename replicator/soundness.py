@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, TypeAlias
 
 from replicator import view
-from replicator.endpoints import host_of, is_loopback, needs_no_leave
+from replicator.endpoints import host_of, is_loopback, needs_no_leave, without_user
 from replicator.errors import suggestion
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ def contradictions(settings: Settings) -> Iterator[Finding]:
     http = settings.http
     if not is_loopback(http.host) and http.token is None:
         remedy = "set http.token (or REPLICATOR_HTTP__TOKEN), or use 127.0.0.1"
-        yield ("http", "host"), f'"{http.host}" is open to others; {remedy}'
+        yield ("http", "host"), f'"{without_user(http.host)}" is open to others; {remedy}'
     if not settings.tables:
         yield ("tables",), "no table is named; add [tables.NAME]"
     for name, table in settings.tables.items():

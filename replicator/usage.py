@@ -17,14 +17,6 @@ DEFAULT_FILE = Path("replicator.toml")
 WRONG = 2
 DASHBOARD_PORT = 8090
 
-CHANGING = frozenset(
-    (
-        *("init", "setup", "verify", "backfill", "failover", "failback", "quarantine"),
-        *("pause", "resume"),
-    )
-)
-"""Commands that do more than tell, which a lost output must not stop on the way."""
-
 SUMMARY = "Replicate DynamoDB tables between regions, on DynamoDB Streams."
 
 
@@ -62,12 +54,25 @@ def parser() -> argparse.ArgumentParser:
     return parser
 
 
+def changes(parsed: argparse.Namespace) -> bool:
+    """Whether a command does more than tell, so that a lost output must not stop it on the way."""
+    match parsed.command:
+        case "verify":
+            return bool(parsed.repair)
+        case "quarantine":
+            return parsed.action in ("replay", "drop")
+        case "setup" | "backfill":
+            return not parsed.dry_run
+        case name:
+            return name in ("init", "failover", "failback", "pause", "resume")
+
+
 def _add(commands: Any, name: str, text: str) -> argparse.ArgumentParser:
     parser: argparse.ArgumentParser = commands.add_parser(
         name, help=text, description=text, allow_abbrev=False
     )
     _add_common(parser, defaults=False)
-    parser.set_defaults(command=name, changes=name in CHANGING)
+    parser.set_defaults(command=name)
     return parser
 
 

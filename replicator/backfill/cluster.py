@@ -39,8 +39,9 @@ async def work_on_cluster(
 
 
 def _per_segment(order: Order) -> Iterator[Order]:
+    settings = order.settings.without_secrets()
     for segment in order.segments:
-        yield replace(order, segments=(segment,))
+        yield replace(order, settings=settings, segments=(segment,))
 
 
 def _work(order: Order, queues: Mapping[str, str]) -> None:

@@ -291,7 +291,7 @@ async def _drop(desk: Desk, *, confirmed: bool) -> tuple[list[ParkedNote], list[
 
 def _agrees(notes: Sequence[ParkedNote]) -> bool:
     """Ask whoever sits at the terminal. Raises: ConfigurationError where nobody does."""
-    if not sys.stdin.isatty():
+    if not (sys.stdin.isatty() and sys.stdout.isatty()):
         raise ConfigurationError("quarantine drop: gives changes up for good; confirm with --yes")
     for note in notes:
         _print(_line(note))

@@ -1,9 +1,9 @@
 """The reading of a comparison on a Dask cluster: one task for each segment of each region.
 
-A task brings back sums, two numbers per bucket, or what the suspect buckets hold, as digests: no
-item leaves the worker that has read it. A task that dies with its worker is made again from the
-segment's beginning, and nothing of it is counted twice. What looks different is looked at, and
-repaired, by the command itself.
+A task brings back sums, two numbers per bucket, or the keys of the suspect buckets, each with the
+digest of what stands there: of an item no more than its key leaves the worker that has read it. A
+task that dies with its worker is made again from the segment's beginning, and nothing of it is
+counted twice. What looks different is looked at, and repaired, by the command itself.
 
 This module must not know what becomes of the sums.
 """
@@ -83,7 +83,7 @@ async def reading_there(
         yield ReadingThere(
             cluster=cluster,
             queues=queues,
-            settings=settings,
+            settings=settings.without_secrets(),
             table=options.table,
             regions=regions,
             key_names=key_names,

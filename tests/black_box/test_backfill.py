@@ -24,7 +24,7 @@ from support.tables import unique_name
 
 HOME, AWAY = REGIONS[:2]
 WITHIN_S = 60.0
-LOST = "the cluster's scheduler is lost; run the same command to go on"
+LOST = "the cluster's scheduler is lost; run the same command again"
 
 
 class Backfill:

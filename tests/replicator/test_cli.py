@@ -31,7 +31,7 @@ from replicator.dashboard.serving import listen, serve_on
 from replicator.handover import command as handover
 from replicator.logs import JsonLines, TextLines
 from replicator.output import Output
-from replicator.usage import parser
+from replicator.usage import changes, parser
 from support.engines import Engine, free_port
 
 REGIONS = ("us-east-1", "eu-west-1")
@@ -697,3 +697,23 @@ def test_every_command_that_may_be_said_is_there() -> None:
     named = [name for names in ROOMS.values() for name in names]
     assert sorted(said.choices) == sorted(named)
     assert all(command_of(name).__doc__ for name in named)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "more_than_told"),
+    [
+        ("verify --table orders", False),
+        ("verify --table orders --repair", True),
+        ("quarantine list", False),
+        ("quarantine drop --all", True),
+        ("setup --dry-run", False),
+        ("setup", True),
+        ("failover --planned --all --from us-east-1 --to eu-west-1", True),
+        ("drill --all --from us-east-1 --to eu-west-1", False),
+        ("status", False),
+        ("pause --table orders", True),
+    ],
+)
+def test_a_lost_output_ends_what_only_tells(arguments: str, *, more_than_told: bool) -> None:
+    """And nothing that changes something."""
+    assert changes(parser().parse_args(arguments.split())) == more_than_told

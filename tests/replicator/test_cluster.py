@@ -13,10 +13,13 @@ from typing import Any
 import pytest
 
 from replicator.cluster import opened_cluster, shared_budget, shared_rates
+from replicator.configuration import settings_of
 from replicator.errors import ConfigurationError, Fatal
 from replicator.rate import GRANT_S
+from replicator.verify.cluster import SegmentOrder
 
 distributed = pytest.importorskip("distributed")
+dumps, loads = distributed.protocol.pickle.dumps, distributed.protocol.pickle.loads
 
 RATE = 200.0
 GRANT = RATE * GRANT_S
@@ -156,3 +159,30 @@ def test_a_scheduler_that_is_not_there_is_one_line(monkeypatch: pytest.MonkeyPat
 
     with pytest.raises(ConfigurationError, match=r"^--scheduler: tcp://127.0.0.1:9 does not ans"):
         asyncio.run(main())
+
+
+def test_workers_are_sent_no_secret_and_nothing_of_the_environment() -> None:
+    """Another's cluster has other users, and its scheduler speaks in clear."""
+    settings = settings_of(
+        {
+            "regions": {"us": {"aws_region": "us-east-1"}, "eu": {"aws_region": "eu-west-1"}},
+            "tables": {"orders": {"regions": ["us", "eu"]}},
+            "http": {"token": "canary-of-the-page"},
+            "conflicts": {"digest_key": "canary-of-the-ledger"},
+        },
+        {"AWS_SECRET_ACCESS_KEY": "canary-of-aws"},
+        stated_by="test",
+    )
+    assert settings == settings.model_copy()
+    order = SegmentOrder(
+        settings=settings.without_secrets(),
+        table="orders",
+        region="us",
+        key_names=("id",),
+        segment=0,
+        segments=1,
+    )
+    sent = dumps(order)
+    assert b"us-east-1" in sent
+    assert b"canary" not in sent
+    assert loads(sent) == order

@@ -70,6 +70,23 @@ def test_a_disk_that_is_full_leaves_what_was_there(
     assert [*tmp_path.iterdir()] == [path]
 
 
+def test_a_file_that_is_write_protected_is_left_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """That its folder is not is no leave. (To root, who runs tests too, nothing is protected.)"""
+    path = tmp_path / "keep"
+    path.write_text("kept\n")
+
+    def protected(*_: object) -> int:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "open", protected)
+        with pytest.raises(ConfigurationError, match="Permission denied"):
+            write(path, "new\n", option="--export")
+    assert path.read_text() == "kept\n"
+
+
 def test_a_link_goes_on_to_name_the_file(tmp_path: Path) -> None:
     """Configurations are often linked to from where a service looks for them."""
     path, link = tmp_path / "real", tmp_path / "link"
@@ -79,15 +96,16 @@ def test_a_link_goes_on_to_name_the_file(tmp_path: Path) -> None:
     assert (path.read_text(), link.is_symlink()) == ("new\n", True)
 
 
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EBUSY, errno.EROFS])
 def test_a_file_that_cannot_be_replaced_is_written_over(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
-    """Its folder is closed to who may write the file: a group's configuration in /etc."""
+    """Its folder is closed to who may write the file, as in /etc, or it is a mount of its own."""
     path = tmp_path / "replicator.toml"
     path.touch(0o660)
 
     def closed(**_: object) -> None:
-        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        raise OSError(number, os.strerror(number))
 
     monkeypatch.setattr(tempfile, "mkstemp", closed)
     write(path, "new\n", option="--write", tighten=False)

@@ -227,6 +227,17 @@ def test_equal_tables_are_read_once_and_no_item_is_looked_at(scene: Scene) -> No
     assert not any(port.batches for port in scene.ports.values())
 
 
+def test_reading_pays_for_each_page(scene: Scene) -> None:
+    """So many units a second, counted by what the service says that a page has cost."""
+    cursor = {"LastEvaluatedKey": {"id": {"S": "7"}}}
+    api = ScriptedApi({**pages(item("7", "a")), **cursor}, pages(item("8", "a")))
+    (scanner,) = scanners(scene, {"us": api}).values()
+    clock = scene.clock
+    scanner.budget = Bucket(0.5, monotonic_s=clock.monotonic_s, sleep=clock.sleep)
+    clock.run(scanner.scan(lambda *_: None))
+    assert clock.monotonic_s() == pytest.approx(5.0 / 0.5)
+
+
 def test_only_the_keys_that_look_different_are_looked_at(scene: Scene) -> None:
     """The second reading tells which keys of an unequal bucket differ; the third is of these."""
     same, old, new = item("1", "a", V10), item("2", "a", V10), item("2", "b", V20)
