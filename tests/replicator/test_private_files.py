@@ -73,7 +73,7 @@ def test_a_disk_that_is_full_leaves_what_was_there(
 def test_a_file_that_is_write_protected_is_left_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """That its folder is not is no leave. (To root, who runs tests too, nothing is protected.)"""
+    """That its folder is not is no leave; to root, who runs tests too, nothing is protected."""
     path = tmp_path / "keep"
     path.write_text("kept\n")
 
