@@ -24,10 +24,14 @@ from infra.permissions import check_roles
 from infra.terraform import module
 from replicator.configuration import load
 from replicator.errors import ConfigurationError
-from replicator.settings import SECRET_CHARACTERS_MIN, Settings
+from replicator.settings import SECRET_CHARACTERS_MIN, Settings, TableSettings
 
 WRONG = 2
 KINDS = ("S", "N", "B")
+AHEAD = (
+    "mend this now, for after an unplanned failover, when all members of a table write it, no "
+    "stacks could be generated"
+)
 STAND_IN = "x" * SECRET_CHARACTERS_MIN
 
 
@@ -47,6 +51,24 @@ def files(settings: Settings, options: Options) -> dict[Path, str]:
         made[Path(region, "template.json")] = text
         made[Path(region, "main.tf.json")] = _text(module(stack))
     return made
+
+
+def foreseen(settings: Settings, options: Options) -> str | None:
+    """What would be refused after an unplanned failover, which has every member of a one-way table
+    write it where the streams can merge; a planned one asks for less. What is not replicated
+    whole is never handed over."""
+    tables = {name: _opened(table) for name, table in settings.tables.items()}
+    try:
+        files(settings.model_copy(update={"tables": tables}), options)
+    except ConfigurationError as error:
+        return str(error)
+    return None
+
+
+def _opened(table: TableSettings) -> TableSettings:
+    if not table.view.is_whole:
+        return table
+    return table.model_copy(update={"source": None, "targets": None, "regions": table.members})
 
 
 def _text(document: Mapping[str, Any]) -> str:
@@ -82,9 +104,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
             place = parsed.out / path
             _write(place, text)
             sys.stdout.write(f"{place}\n")
+        refused = foreseen(settings, options)
     except ConfigurationError as error:
         sys.stderr.write(f"infra.generate: {error}\n")
         return WRONG
+    if refused is not None:
+        sys.stderr.write(f"infra.generate: warning: {AHEAD}: {refused}\n")
     return 0
 
 

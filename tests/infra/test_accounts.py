@@ -121,6 +121,55 @@ def test_roles_that_cannot_work_are_refused_in_one_line(
     assert not (tmp_path / "out").exists()
 
 
+def of_one_way(place: Path, home: str, ledger: str = "") -> list[str]:
+    """The arguments for a table with a copy in another account."""
+    config = place / "replicator.toml"
+    config.write_text(
+        f'[regions.{HOME}]\n{home}\n[regions.{AWAY}]\nrole_arn = "{ROLES[AWAY]}"\n'
+        f'[tables.ledger]\nsource = "{HOME}"\ntargets = ["{AWAY}"]\n{ledger}\n'
+    )
+    return ["--config", str(config), "--out", str(place / "out")]
+
+
+def test_what_an_unplanned_failover_will_ask_for_is_told_before(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Every member writes then, and a refusal would come when stacks are needed most. One line with
+    the region, the table and the remedy; what is asked for now is written."""
+    assert main(of_one_way(tmp_path, "")) == 0
+    said = capsys.readouterr()
+    assert said.err.startswith(
+        "infra.generate: warning: mend this now, for after an unplanned fail"
+    )
+    assert f"regions.{HOME}: has no role_arn, and the replicator of {AWAY}, which" in said.err
+    assert said.err.endswith("opens it for tables.ledger; give it one too\n")
+    assert said.err.count("\n") == 1
+    assert len([*(tmp_path / "out").rglob("*.json")]) == len(said.out.splitlines()) == 4
+
+
+@pytest.mark.parametrize(
+    ("home", "ledger"),
+    [(f'role_arn = "{ROLES[HOME]}"', ""), ("", 'without = ["note"]')],
+    ids=["with a role", "never handed over"],
+)
+def test_nothing_is_told_where_an_unplanned_failover_asks_for_nothing(
+    home: str, ledger: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With the role, or where the copies hold too little to take the source's place."""
+    assert main(of_one_way(tmp_path, home, ledger)) == 0
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_the_example_is_told_nothing(
+    mode: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What is shipped can be failed over."""
+    config = Path(__file__).parents[2] / "infra" / "example" / "replicator.toml"
+    assert main(["--config", str(config), "--out", str(tmp_path), "--mode", mode]) == 0
+    assert capsys.readouterr().err == ""
+
+
 def test_a_target_alone_may_be_in_another_account() -> None:
     """Nobody reads there, so that its stack has the role and nothing that would open a region."""
     one_way = TableSettings(source=HOME, targets=(AWAY,))

@@ -12,19 +12,22 @@ from typing import Any
 
 import pytest
 
+from infra import cloudformation
 from infra.alarms import NAMESPACE, RULES, alarms_of
-from infra.definition import MODES, Options
+from infra.definition import MODES, Options, stack_of
 from infra.generate import files, main
 from infra.names import snake
 from replicator import emf
 from replicator.configuration import load
 from replicator.metrics import BY_NAME, DIMENSIONS
+from replicator.settings import RegionSettings
 from support.infra_reading import from_module, from_template, module, template
 
 ROOT = Path(__file__).parents[2]
 EXAMPLE = ROOT / "infra" / "example"
 SETTINGS = load(EXAMPLE / "replicator.toml", {})
 PLACES = [(mode, region) for mode in MODES for region in SETTINGS.regions]
+OURS = ("us-east-1", "eu-west-1")
 WITH_WILDCARD = re.compile(r"^<logs\.arn>:log-stream:\*$")
 """The one exception: the names of log streams are Lambda's to give."""
 
@@ -91,8 +94,21 @@ def test_exact_actions_on_exact_arns(mode: str, region: str) -> None:
 
 @pytest.mark.parametrize("mode", MODES)
 def test_a_one_way_source_is_only_read(mode: str) -> None:
-    """And only the table of that name; its copies are written and read."""
-    (statements,) = from_template(places(mode, "us-east-1")[0])["roles"].values()
+    """And only the table of that name; its copies are written and read. By roles or without."""
+    by_roles = [
+        from_template(places(mode, region)[0])["roles"][f"replicator-access-{region}"]
+        for region in OURS
+    ]
+    regions = {name: RegionSettings(aws_region=name) for name in SETTINGS.regions}
+    plain = SETTINGS.model_copy(update={"regions": regions})
+    stack = stack_of(plain, "us-east-1", Options(mode=mode))
+    (directly,) = from_template(cloudformation.template(stack))["roles"].values()
+    for statements in (by_roles[0] + by_roles[1], directly):
+        only_reads_its_source(statements)
+
+
+def only_reads_its_source(statements: list[dict[str, Any]]) -> None:
+    """What is granted on a ledger, one way from us-east-1 to eu-west-1."""
     may: dict[str, set[str]] = {}
     for statement in statements:
         for resource in statement["Resource"]:
@@ -104,12 +120,16 @@ def test_a_one_way_source_is_only_read(mode: str) -> None:
     assert copy & writes == writes - {"dynamodb:UpdateItem"}
 
 
-def test_another_account_is_entered_by_its_role_alone() -> None:
-    """The service may assume that role; what it may do there stands in that account's stack."""
+def test_a_region_is_entered_by_its_role_alone() -> None:
+    """The service may assume those roles; what it may do there stands in each region's stack."""
     home = from_template(places("lambda", "us-east-1")[0])["roles"]["replicator-us-east-1"]
     assumed = [s["Resource"] for s in home if s["Action"] == ["sts:AssumeRole"]]
-    assert assumed == [["arn:aws:iam::222222222222:role/replicator-access"]]
-    assert not any("ap-southeast-2" in r for s in home for r in s["Resource"])
+    assert assumed == [
+        ["arn:aws:iam::111111111111:role/replicator-access-us-east-1"],
+        ["arn:aws:iam::111111111111:role/replicator-access-eu-west-1"],
+        ["arn:aws:iam::222222222222:role/replicator-access"],
+    ]
+    assert not any(":table/" in r for s in home for r in s["Resource"])
     there = from_template(places("lambda", "ap-southeast-2")[0])
     assert there["trust"] == {"replicator-access": "sts:AssumeRole by AWS <trusted_role_arns>"}
     arn = "arn:<partition>:dynamodb:ap-southeast-2:<account>:table/ledger-copy"
@@ -172,7 +192,7 @@ def test_what_mappings_give_up_comes_back_to_the_function() -> None:
     assert mapping["FunctionResponseTypes"] == ["ReportBatchItemFailures"]
     timeout_s = cfn["Resources"]["Function"]["Properties"]["Timeout"]
     assert cfn["Resources"]["Failures"]["Properties"]["VisibilityTimeout"] >= 6 * timeout_s
-    (role,) = from_template(cfn)["roles"].values()
+    role = from_template(cfn)["roles"]["replicator-us-east-1"]
     may = {action for s in role if s["Resource"] == ["<failures.arn>"] for action in s["Action"]}
     assert may == {f"sqs:{name}Message" for name in ("Send", "Receive", "Delete")} | {
         "sqs:GetQueueAttributes"
@@ -219,7 +239,7 @@ def test_alarms_watch_metrics_that_there_are(mode: str) -> None:
         for name, metric in BY_NAME.items()
         for outcome in (metric.by[1] if metric.by else (None,))
     }
-    for region in ("us-east-1", "eu-west-1"):
+    for region in OURS:
         for alarm in alarms_of(SETTINGS, region, mode):
             if alarm.namespace == NAMESPACE:
                 assert told[alarm.metric] == set(alarm.dimensions), alarm.name
