@@ -28,6 +28,7 @@ from replicator.settings import SECRET_CHARACTERS_MIN, Settings, TableSettings
 
 WRONG = 2
 KINDS = ("S", "N", "B")
+REGIONS, ROLE_ARN = "REPLICATOR_REGIONS__", "__ROLE_ARN"
 AHEAD = (
     "mend this now, for after an unplanned failover, when all members of a table write it, no "
     "stacks could be generated"
@@ -118,7 +119,7 @@ def _settings(config: Path, mode: str) -> tuple[Settings, bool]:
 
     Raises: ConfigurationError where it is not sound with a token either, or nobody could give one.
     """
-    environment = {name: text for name, text in os.environ.items() if name.upper() != TOKEN}
+    environment = {name: text for name, text in os.environ.items() if not _is_own(name)}
     settings = load(config, {**environment, TOKEN: STAND_IN})
     try:
         return load(config, environment), False
@@ -130,6 +131,13 @@ def _settings(config: Path, mode: str) -> tuple[Settings, bool]:
         f'{config}: http.host: "{settings.http.host}" needs a token, and a function, which serves '
         f"no page, is given none and would not start; {remedy}"
     )
+
+
+def _is_own(variable: str) -> bool:
+    """Whether a variable is of whoever generates: the token, and the roles by which an operator
+    enters regions. What is deployed has neither from him."""
+    name = variable.upper()
+    return name == TOKEN or (name.startswith(REGIONS) and name.endswith(ROLE_ARN))
 
 
 def _write(place: Path, text: str) -> None:

@@ -131,6 +131,24 @@ def of_one_way(place: Path, home: str, ledger: str = "") -> list[str]:
     return ["--config", str(config), "--out", str(place / "out")]
 
 
+def test_a_role_of_whoever_generates_is_not_deployed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By it he enters a region with his own commands, whether or not it has one in the file. What
+    else he sets counts."""
+    arguments, out = of_one_way(tmp_path, ""), tmp_path / "out"
+    assert main(arguments) == 0
+    made = {place: place.read_text(encoding="utf-8") for place in out.rglob("*.json")}
+    for name, operator in (("US_EAST_1__ROLE_ARN", "a"), ("eu_west_1__role_arn", "b")):
+        role = f"arn:aws:iam::333333333333:role/{operator}"
+        monkeypatch.setenv(f"REPLICATOR_REGIONS__{name}", role)
+    assert main(arguments) == 0
+    assert {place: place.read_text(encoding="utf-8") for place in out.rglob("*.json")} == made
+    monkeypatch.setenv("REPLICATOR_CONTROL_TABLE", "other-control")
+    assert main(arguments) == 0
+    assert "other-control" in (out / HOME / "template.json").read_text(encoding="utf-8")
+
+
 def test_what_an_unplanned_failover_will_ask_for_is_told_before(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
