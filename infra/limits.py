@@ -1,4 +1,4 @@
-"""What AWS takes of a stack: counted before it is deployed, for it is refused half-way otherwise.
+"""What AWS takes of a stack: looked at before it is deployed, for it is refused half-way otherwise.
 
 Source: CloudFormation, "Understand CloudFormation quotas"; IAM, "IAM and AWS STS quotas".
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from infra.definition import Stack
 from infra.permissions import Statement
@@ -24,6 +24,23 @@ TEMPLATE_BYTES_MAX = 1_000_000
 
 REMEDY = "split the configuration into several, see infra/README.md"
 
+NAMES: Mapping[str, tuple[int, str]] = {
+    "alarm": (255, "-_."),
+    "dashboard": (255, "-_"),
+    "function": (64, "-_"),
+    "logs": (512, "-_./#"),
+    "queue": (80, "-_"),
+    "role": (64, "-_.+=,@"),
+    "service": (255, "-_"),
+    "table": (255, "-_."),
+    "task": (255, "-_"),
+}
+"""How many characters a name has at most, and which beside letters and digits. An alarm may have
+others too, of which no table or region has any. Source: CloudWatch, API_PutMetricAlarm,
+API_PutDashboard; Lambda, API_CreateFunction; CloudWatch Logs, API_CreateLogGroup; SQS,
+API_CreateQueue; IAM, API_CreateRole; ECS, API_CreateService, API_RegisterTaskDefinition; DynamoDB,
+API_CreateTable."""
+
 PARTITIONS = {"cn-": "aws-cn", "us-gov-": "aws-us-gov"}
 LONGEST_REGION = "ap-southeast-2"
 _TOKEN = re.compile(r"\$\{(\w+)(?:\.([^}]+))?\}")
@@ -34,11 +51,36 @@ def check_limits(settings: Settings, stack: Stack, template: str) -> None:
 
     Raises: ConfigurationError with the limit, the count and the remedy.
     """
+    _check_names(stack)
     for what, count, limit in counted(settings, stack, template):
         if count > limit:
             raise ConfigurationError(
                 f"regions.{stack.region}: {what}: {count:,}, and AWS takes {limit:,}; {REMEDY}"
             )
+
+
+def _check_names(stack: Stack) -> None:
+    region = f"regions.{stack.region}"
+    another = "give the region another name, its aws_region beside it"
+    for made in stack.resources:
+        if made.key == "AccessRole":
+            _check_name(f"{region}.role_arn", made.kind, made.properties["name"], "name another")
+        elif "name" in made.properties:
+            _check_name(region, made.kind, made.properties["name"], another)
+    shorter = "give the table a shorter name, and that of its table in names"
+    for alarm in stack.alarms:
+        _check_name(region, "alarm", alarm.name, shorter)
+
+
+def _check_name(where: str, kind: str, name: str, remedy: str) -> None:
+    limit, signs = NAMES[kind]
+    if len(name) > limit:
+        wrong = f"{len(name):,} characters, and AWS takes {limit:,}"
+    elif re.fullmatch(f"[A-Za-z0-9{re.escape(signs)}]+", name) is None:
+        wrong = f"AWS takes letters, digits and {' '.join(signs)} only"
+    else:
+        return
+    raise ConfigurationError(f'{where}: the name of its {kind}, "{name}": {wrong}; {remedy}')
 
 
 def counted(settings: Settings, stack: Stack, template: str) -> Iterator[tuple[str, int, int]]:

@@ -112,6 +112,58 @@ def test_whatever_a_template_may_not_exceed_is_counted(
     assert "and AWS takes 5; split" in str(refused.value)
 
 
+def named(region: str = HOME, table: str = "orders", role: str | None = None) -> Settings:
+    """A table that a region, called so, writes to another."""
+    entered = None if role is None else f"arn:aws:iam::111111111111:role/{role}"
+    return Settings(
+        regions={
+            region: RegionSettings(aws_region=HOME, role_arn=entered),
+            AWAY: RegionSettings(aws_region=AWAY, role_arn="arn:aws:iam::222222222222:role/enter"),
+        },
+        tables={table: TableSettings(source=region, targets=(AWAY,))},
+    )
+
+
+LONGEST_TABLE = "t" * (255 - len(f"replicator-{HOME}-backlog-12h--{AWAY}"))
+
+
+@pytest.mark.parametrize(
+    ("mode", "accepted", "refused", "text"),
+    [
+        ("lambda", {"region": "r" * 53}, {"region": "r" * 54}, 'function, "replicator-rr'),
+        ("service", {"region": "r" * 53}, {"region": "r" * 54}, 'role, "replicator-rrr'),
+        ("lambda", {"region": "a_b-c"}, {"region": "a.b"}, 'queue, "replicator-a.b-failures": AWS'),
+        ("service", {"region": "a_b-c"}, {"region": "a.b"}, 'task, "replicator-a.b": AWS takes le'),
+        ("lambda", {"table": LONGEST_TABLE}, {"table": f"{LONGEST_TABLE}t"}, "alarm, "),
+        ("service", {"role": "a/b/+=,.@-_"}, {"role": "a/b/c:d"}, 'role, "c:d": AWS takes letters'),
+        ("service", {"role": "r" * 64}, {"role": "r" * 65}, 'role, "rrrrr'),
+        ("service", {"role": "a/b"}, {"role": "a/"}, 'role, "": AWS takes'),
+    ],
+)
+def test_names_that_aws_refuses_are_refused_in_one_line(
+    mode: str, accepted: dict[str, str], refused: dict[str, str], text: str
+) -> None:
+    """By length or by signs, with the thing and the remedy; the longest that AWS takes is taken."""
+    options = Options(mode=mode)
+    assert files(named(**accepted), options)
+    with pytest.raises(ConfigurationError) as error:
+        files(named(**refused), options)
+    said = str(error.value)
+    assert said.startswith(f"regions.{refused.get('region', HOME)}")
+    assert f": the name of its {text}" in said
+    assert re.search(r"AWS takes (\d+|letters, digits and .* only); (give the|name another)", said)
+    assert "\n" not in said
+
+
+def test_whatever_has_a_name_has_a_limit() -> None:
+    """A kind that is added is looked at too: the table names each that is rendered."""
+    kinds = {"alarm"}
+    for mode in MODES:
+        stack = stack_of(settings_of(1, roles=True), HOME, Options(mode=mode))
+        kinds |= {made.kind for made in stack.resources if "name" in made.properties}
+    assert kinds == {*limits.NAMES}
+
+
 def test_a_role_that_others_enter_by_is_counted_too() -> None:
     """It is of all tables of its region, whoever reads them."""
     settings = settings_of(2, roles=True)
