@@ -41,7 +41,7 @@ def files(settings: Settings, options: Options) -> dict[Path, str]:
 
     Raises: ConfigurationError where a region's stack cannot be said, or AWS would not take it.
     """
-    check_names(settings)
+    check_names(settings, options.create)
     check_roles(settings)
     made: dict[Path, str] = {}
     for region in settings.regions:

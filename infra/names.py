@@ -7,8 +7,9 @@ permissions or its alarm.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
+from infra.shared import holders
 from replicator.errors import ConfigurationError
 from replicator.settings import Settings
 
@@ -24,14 +25,18 @@ def snake(name: str) -> str:
     return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower()
 
 
-def check_names(settings: Settings) -> None:
-    """Whether the tables and regions that meet in one stack are told apart there.
+def check_names(settings: Settings, created: Collection[str]) -> None:
+    """Whether the tables and regions that meet in one stack are told apart there: the tables that
+    are read or made, with the regions that what is read has. What is a target alone, and there
+    already, is named in no stack but those of its sources.
 
     Raises: ConfigurationError where signs or capitals alone tell two of them apart.
     """
     for region in settings.regions:
-        tables = [name for name, table in settings.tables.items() if region in table.members]
-        members = (member for name in tables for member in settings.tables[name].members)
+        read = [name for name, table in settings.tables.items() if region in table.sources]
+        made = [name for name in created if region in settings.tables[name].members]
+        tables = [*read, *holders(settings, [*read, *made], region)]
+        members = (member for name in read for member in settings.tables[name].members)
         for section, names, remedy in (
             ("regions", members, "give one of them another name, its aws_region beside it"),
             ("tables", tables, "give one of them another name, and that of its table in names"),
