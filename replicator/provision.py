@@ -78,6 +78,7 @@ class _Region:
     name: str
     api: Api
     dry_run: bool
+    streams_only: bool
     sleep: Sleep
     tell: Callable[[Check], None]
 
@@ -125,7 +126,8 @@ class _Region:
             return True
         late = await act()
         if late is not None:
-            self._tell(subject, f"{late}, and run `replicator setup` again", Level.FAILED)
+            again = "replicator setup --streams-only" if self.streams_only else "replicator setup"
+            self._tell(subject, f"{late}, and run `{again}` again", Level.FAILED)
             return False
         self._tell(subject, done)
         return True
@@ -212,6 +214,7 @@ async def _region(
             name=name,
             api=api,
             dry_run=dry_run,
+            streams_only=streams_only,
             sleep=sleep,
             tell=checks.append,
         )

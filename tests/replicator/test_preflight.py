@@ -426,14 +426,19 @@ def test_a_stream_is_asked_for_until_it_is_there(busy_with: str) -> None:
     assert home.changes.count("UpdateTable orders") == (busy_with == "an index")
 
 
-def test_a_change_that_does_not_end_is_told() -> None:
-    """It brings no stream, and takes longer than anybody waits."""
+@pytest.mark.parametrize(
+    ("streams_only", "again"),
+    [(False, "replicator setup"), (True, "replicator setup --streams-only")],
+)
+def test_a_change_that_does_not_end_is_told(streams_only: bool, again: str) -> None:
+    """It brings no stream, and takes longer than anybody waits. What is to be run again makes no
+    control table where the first run was to make none."""
     regions = bare_world()
     regions["us-east-1"].busy = 1_000
-    (failure,) = failed(make(regions))
+    (failure,) = failed(make(regions, streams_only=streams_only))
     assert failure.line == (
         "table orders in us-east-1: another change of it is under way after 60 s; wait for it, "
-        "and run `replicator setup` again"
+        f"and run `{again}` again"
     )
 
 
