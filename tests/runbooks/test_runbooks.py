@@ -242,6 +242,26 @@ def test_what_is_rolled_out_is_named_by_its_content(empty: Ministack, tmp_path: 
     assert len([*tmp_path.glob("buckets/templates-us-east-1/*.zip")]) == 3
 
 
+def test_pages_are_those_of_the_present_tasks(empty: Ministack, tmp_path: Path) -> None:
+    """A new task has another address; and a region that has none is not left out in silence."""
+    ward = Ward(tmp_path, empty)
+    ward.make()
+
+    def told() -> list[str]:
+        return ward.run(Block("", "", "pages", None, 0)).splitlines()
+
+    assert told() == [f"--url http://no-task.{region}.invalid" for region in (HOME, AWAY)]
+    assert "no status: " in ward.run(Block("", "", "replicator status $(pages)", None, 1))
+    try:
+        ward.start_over([HOME, AWAY])
+        first = told()
+        ward.start_over([HOME, AWAY])
+        assert len({*first, *told()}) == 4
+        assert "no status: " not in ward.run(Block("", "", "replicator status $(pages)", None, 0))
+    finally:
+        ward.end()
+
+
 @pytest.mark.timeout(900)  # three pages, on a machine that is busy otherwise
 @pytest.mark.parametrize("world", WORLDS, ids=lambda w: ", then ".join(s.page for s in w))
 def test_the_commands_of_a_page_do_what_it_says(

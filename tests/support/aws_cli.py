@@ -2,8 +2,9 @@
 
 Options are those of the operation, by botocore's own description of it, `--query` and `--output`.
 CloudFormation, ECS and S3 are not emulated: what is deployed stands below $STACKS
-(runbook_stacks.py), what is uploaded below $BUCKETS; and whose service was asked to start over, or
-got another task by a deployment, is written to $RESTARTS for the test to do.
+(runbook_stacks.py), what is uploaded below $BUCKETS, and the address of each region's task in
+$TASKS; and whose service was asked to start over, or got another task by a deployment, is written
+to $RESTARTS for the test to do.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from support.runbook_images import ACCOUNT
 from support.runbook_stacks import NotDeployed, Stacks
 
 SERVICE_PREFIX = "replicator-"
@@ -34,8 +36,8 @@ def main(arguments: list[str]) -> int:
     options = _options(rest)
     region = options.pop("region")
     match service, operation:
-        case "ecs", "update-service":
-            return _start_over(region, options)
+        case "ecs", _:
+            return _ecs(operation, region, options)
         case "cloudformation", "deploy":
             return _deploy(region, options)
         case "cloudformation", "describe-stacks":
@@ -55,13 +57,18 @@ def _stacks() -> Stacks:
     return Stacks(Path(os.environ["STACKS"]), os.environ["AWS_EMULATOR_URL"])
 
 
-def _start_over(region: str, options: dict[str, Any]) -> int:
+def _ecs(operation: str, region: str, options: dict[str, Any]) -> int:
     assert options["cluster"] == "replicator"
-    assert "force-new-deployment" in options
-    deployed = _stacks().service(region) is not None
-    if not deployed or options["service"] != f"{SERVICE_PREFIX}{region}":
-        sys.stderr.write(f"ServiceNotFoundException: {options['service']} in {region}\n")
+    if operation == "describe-tasks":
+        return _show(_addresses(options["tasks"].split()), options)
+    name = options["service" if operation == "update-service" else "service-name"]
+    if _stacks().service(region) is None or name != f"{SERVICE_PREFIX}{region}":
+        sys.stderr.write(f"ServiceNotFoundException: {name} in {region}\n")
         return REFUSED
+    if operation == "list-tasks":
+        return _show({"taskArns": _tasks(region)}, options)
+    assert operation == "update-service"
+    assert "force-new-deployment" in options
     _started_over(region)
     return 0
 
@@ -69,6 +76,24 @@ def _start_over(region: str, options: dict[str, Any]) -> int:
 def _started_over(region: str) -> None:
     with Path(os.environ["RESTARTS"]).open("a", encoding="utf-8") as file:
         file.write(f"{region}\n")
+
+
+def _tasks(region: str) -> list[str]:
+    task = f"arn:aws:ecs:{region}:{ACCOUNT}:task/replicator/{region}"
+    return [task] if region in json.loads(os.environ["TASKS"]) else []
+
+
+def _addresses(tasks: list[str]) -> dict[str, Any]:
+    """With ports, for all tasks are on one machine."""
+    address = json.loads(os.environ["TASKS"])
+    details = [
+        [
+            {"name": "subnetId", "value": "subnet"},
+            {"name": "privateIPv4Address", "value": address[task.rpartition("/")[2]]},
+        ]
+        for task in tasks
+    ]
+    return {"tasks": [{"attachments": [{"details": found}]} for found in details]}
 
 
 def _deploy(region: str, options: dict[str, Any]) -> int:
@@ -147,7 +172,8 @@ def _show(answer: Any, options: dict[str, Any]) -> int:
 
     answer = json.loads(json.dumps(answer, default=str))
     found = jmespath.search(options["query"], answer) if "query" in options else answer
-    text = found if options.get("output") == "text" else json.dumps(found)
+    words = "\t".join(found) if isinstance(found, list) else found
+    text = words if options.get("output") == "text" else json.dumps(found)
     sys.stdout.write(f"{text}\n")
     return 0
 

@@ -133,7 +133,7 @@ class Ward:
         restarts = self.directory / "restarts"
         restarts.unlink(missing_ok=True)
         done = subprocess.run(
-            ["/bin/bash", "-euo", "pipefail", "-c", f"{pasted_first()}\n{block.text}"],
+            ["/bin/bash", "-euo", "pipefail", "-c", f"{_pasted_first()}\n{block.text}"],
             cwd=self.directory,
             env=self._environment(restarts),
             capture_output=True,
@@ -158,7 +158,8 @@ class Ward:
             "IMAGES": str(self.images.directory),
             "BUCKETS": str(self.directory / "buckets"),
             "AWS_EMULATOR_URL": self.engine.endpoint_url,
-            "PAGES": " ".join(f"--url {self._url(region)}" for region in self.services),
+            "REGIONS": " ".join(self.services),
+            "TASKS": json.dumps({r: f"{HOST}:{port}" for r, port in self._ports.items()}),
             "PARAMETERS": PARAMETERS,
             "KEY": "key",
             "ACCOUNT": ACCOUNT,
@@ -239,7 +240,7 @@ class Ward:
         refused = self.stacks.refused(region, needed, self._stream_arns(settings, region))
         assert refused is None, refused
         arguments = [str(configured) if word == self.config.name else word for word in arguments]
-        self._ports.setdefault(region, free_port())
+        self._ports[region] = free_port()  # as each task has another address
         arguments += ["--port", str(self._ports[region])]
         with self._log(region).open("ab") as log:
             self._processes[region] = subprocess.Popen(
@@ -358,3 +359,10 @@ class Ward:
 
     def _holds(self, table: str, region: str, keys: set[str]) -> bool:
         return keys <= self.held(table, region).keys()
+
+
+def _pasted_first() -> str:
+    """The README's functions. All tasks are on one machine here, and differ by their ports."""
+    before, port, after = pasted_first().partition(":8080")
+    assert port, "the port of the page"
+    return f"{before}{after}"
