@@ -172,9 +172,11 @@ def _show(answer: Any, options: dict[str, Any]) -> int:
 
     answer = json.loads(json.dumps(answer, default=str))
     found = jmespath.search(options["query"], answer) if "query" in options else answer
-    words = "\t".join(found) if isinstance(found, list) else found
-    text = words if options.get("output") == "text" else json.dumps(found)
-    sys.stdout.write(f"{text}\n")
+    if options.get("output") != "text":
+        found = json.dumps(found)
+    elif isinstance(found, list):
+        found = "\t".join(found)
+    sys.stdout.write(f"{found}\n")
     return 0
 
 
