@@ -181,6 +181,19 @@ def test_every_deployment_is_of_an_image_and_through_a_bucket() -> None:
         assert '"Image=${IMAGE:?}"' in command, page
 
 
+def test_nothing_is_deployed_after_what_was_refused() -> None:
+    """An operator pastes a block where no failure ends it: it has one deployment, at its end, or a
+    loop that each may end."""
+    for page in PAGE_NAMES:
+        for block in blocks(page):
+            _, deploy, after = block.text.partition("aws cloudformation deploy")
+            if not deploy:
+                continue
+            if "\ndone\n" in after:
+                assert after.endswith(" || break\ndone\n"), page
+            assert re.fullmatch(r"(.*\\\n)*.*\n(done\n)?", after), page
+
+
 @pytest.fixture(scope="module")
 def running(_credentials: None) -> Iterator[Ministack]:
     """One engine for this module."""

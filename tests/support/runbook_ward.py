@@ -144,6 +144,7 @@ class Ward:
         printed = f"{done.stdout}{done.stderr}"
         said = f"{block.page}, {block.section}:\n{block.text}{printed}{self.said()}"
         assert "Traceback" not in said, said
+        assert "ValidationError: " not in printed, f"refused, and a loop went on: {said}"
         assert done.returncode == block.exit_status, f"ended with {done.returncode}: {said}"
         asked = restarts.read_text(encoding="utf-8").split() if restarts.exists() else []
         self._carry_out(asked)
