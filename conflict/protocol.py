@@ -190,7 +190,20 @@ def _settle_expiry(home: str, change: Change) -> Steps[Settlement]:
         return NOTHING_TO_SHIP
     if foreign:  # it was not the held write that expired
         return (yield from _decide_held(home, change))
-    return Settlement(_shipped(change, held), release=True)
+    return Settlement(_shipped(change, _expired(change, held)), release=True)
+
+
+def _expired(change: Change, held: Item) -> Item:
+    """What goes out of a write that expired while it was held.
+
+    After a crash what was stamped before may be held beneath its stamp, which was lifted over a
+    delete then and is not now. The tombstone is that of the stamp, so nothing less is to go out.
+    """
+    stamped = change.old
+    version = stamped.version if stamped is not None else None
+    if stamped is None or version is None or version.kind is Kind.APPLICATION:
+        return held
+    return stamped if order(version) > order(held.version) else held
 
 
 def _settle_put(home: str, change: Change) -> Steps[Settlement]:
@@ -237,22 +250,15 @@ def _settle_put_again(home: str, change: Change) -> Steps[Settlement]:
             return Settlement(_shipped(change, _new(change)))
         return NOTHING_TO_SHIP
     state: KeyState = yield ReadState(home, change.key)
-    _, version = _version_of_put(home, change, _held_before(state, change))
-    if not _was_deleted(home, change, state.tombstone, version):  # it may have expired
+    # Read again it may be folded with others, and so lie above a delete that its first version lay
+    # beneath. Hence its lowest counts: what is above the delete even so was written after it.
+    _, lowest = _version_of_put(home, replace(change, earliest_us=-1), None)
+    if state.tombstone is not None and _is_end_of(state.tombstone, lowest):
+        yield Hold(home, change.key, _to_hold(change, lowest))  # it has expired
+    elif not is_buried(lowest, state.tombstone):  # it may have expired
+        _, version = _version_of_put(home, change, _held_before(state, change))
         yield Hold(home, change.key, _to_hold(change, version))
     return NOTHING_TO_SHIP
-
-
-def _was_deleted(home: str, change: Change, tombstone: Version | None, version: Version) -> bool:
-    """Whether the delete that is remembered may be what took out a write that is read again.
-
-    Read again it may be folded with others, and so lie above a delete that its first version lay
-    beneath. Hence its lowest counts: what is above the delete even so was written after it.
-    """
-    if tombstone is None or _is_end_of(tombstone, version):
-        return False
-    _, lowest = _version_of_put(home, replace(change, earliest_us=-1), None)
-    return is_buried(lowest, tombstone)
 
 
 def _is_end_of(tombstone: Version, version: Version) -> bool:
@@ -446,7 +452,8 @@ def _carried(change: Change, held: Item | None) -> Version | None:
     if change.nature is not Nature.STAMPED:
         return None
     version = _new(change).version
-    held_us = held.version.time_us if held and held.version else -1
+    before = held.version if held and not _is_itself(held, change) else None
+    held_us = before.time_us if before else -1
     if version is None or version.time_us <= max(held_us, change.earliest_us):
         return None
     return version
