@@ -271,6 +271,52 @@ def test_a_write_that_has_expired_is_shipped_again_although_a_delete_came_before
         assert scene.value("B") == "v"
 
 
+def test_what_expired_in_a_region_whose_replicator_had_died_goes_out_at_its_stamp() -> None:
+    """A stamped its write above B's delete and died. The write has expired when A's record runs
+    again, and is held beneath that delete; A's tombstone is that of the stamp, and B has neither.
+    """
+    scene = Scene("A", "B", ttl_deletes=TtlDeletes.IGNORE)
+    scene.put("B", 200, "deleted")
+    scene.delete("B", 200)
+    scene.drain()
+    written = scene.records("A") + 1
+    scene.put("A", 200, "v", expires=True)
+    scene.settle("A", written).finish()
+    scene.expire("A", 210)
+    scene.settle("A", written).finish()
+    scene.passed("A", written)
+
+    scene.drain("A")
+    assert scene.value("B") == "v"
+
+    scene.put("B", 200, "anew")
+    scene.drain()
+    assert scene.values() == ["anew", "anew"]
+
+
+def test_a_stamped_write_that_has_expired_everywhere_stays_away_when_it_is_read_again() -> None:
+    """Alone, twice before its expiry is dealt with, or folded with what it replaced: it is held at
+    its own stamp, under which the others have let it expire."""
+    for folded in (False, True):
+        scene = Scene("A", "B", ttl_deletes=TtlDeletes.IGNORE)
+        scene.put_stamped("A", 100, "v", 100, expires=True)
+        scene.ship("A", 1, "B")
+        scene.expire("A", 120)
+        scene.expire("B", 120)
+        scene.drain("B")
+        again = _again(scene.change("A", 1))
+        if folded:
+            scene.settle("A", 2).finish()
+            again = replace(again, earliest_us=101)
+        for _ in range(2):
+            scene.settle_change("A", again).finish()
+        scene.passed("A", 1)
+
+        scene.drain()
+
+        assert scene.values() == [None, None]
+
+
 def test_what_expired_and_was_written_anew_is_not_replaced_by_what_expired() -> None:
     """B's write expired in both regions; A writes anew, and B's delivery runs again."""
     scene = Scene("A", "B", ttl_deletes=TtlDeletes.IGNORE)

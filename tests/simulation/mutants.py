@@ -422,7 +422,7 @@ MUTANTS = (
         rule="expiry: a write that expired before it was stamped goes out",
         scene="test_an_ignored_expiry_does_not_swallow_the_write_before_it",
         file=_PROTOCOL,
-        old="    return Settlement(_shipped(change, held), release=True)\n",
+        old="    return Settlement(_shipped(change, _expired(change, held)), release=True)\n",
         new="    return Settlement(release=True)\n",
     ),
     Mutant(
@@ -489,9 +489,30 @@ MUTANTS = (
     Mutant(
         rule="once: what has expired since goes out by its expiry",
         file=_PROTOCOL,
-        old="    if not _was_deleted(home, change, state.tombstone, version):  # it may have expired\n",
-        new="    if False:\n",
+        old="    elif not is_buried(lowest, state.tombstone):  # it may have expired\n",
+        new="    elif False:\n",
         scene="test_a_write_that_has_expired_is_shipped_again_by_its_expiry",
+    ),
+    Mutant(
+        rule="once: what has expired is held as it was at first",
+        file=_PROTOCOL,
+        old="and _is_end_of(state.tombstone, lowest):",
+        new="and False:",
+        scene="test_a_stamped_write_that_has_expired_everywhere_stays_away_when_it_is_read_again",
+    ),
+    Mutant(
+        rule="carried: a write that is held has not seen itself",
+        file=_PROTOCOL,
+        old="    before = held.version if held and not _is_itself(held, change) else None\n",
+        new="    before = held.version if held else None\n",
+        scene="test_a_stamped_write_that_has_expired_everywhere_stays_away_when_it_is_read_again",
+    ),
+    Mutant(
+        rule="expiry: what was held beneath its stamp goes out at it",
+        file=_PROTOCOL,
+        old="    return stamped if order(version) > order(held.version) else held\n",
+        new="    return held\n",
+        scene="test_what_expired_in_a_region_whose_replicator_had_died_goes_out_at_its_stamp",
     ),
     Mutant(
         rule="tombstone: what expired under this version and was written anew stays",
@@ -503,15 +524,15 @@ MUTANTS = (
     Mutant(
         rule="once: what a delete took out is not held again",
         file=_PROTOCOL,
-        old="    _, lowest = _version_of_put(home, replace(change, earliest_us=-1), None)\n",
-        new="    lowest = version\n",
+        old="replace(change, earliest_us=-1), None)\n",
+        new="change, None)\n",
         scene="test_a_write_that_a_delete_took_out_is_not_held_when_it_is_read_again",
     ),
     Mutant(
         rule="once: what came after a delete is held again",
         file=_PROTOCOL,
-        old="    return is_buried(lowest, tombstone)\n",
-        new="    return True\n",
+        old="    elif not is_buried(lowest, state.tombstone):  # it may have expired\n",
+        new="    elif state.tombstone is None:\n",
         scene="test_a_write_that_has_expired_is_shipped_again_although_a_delete_came_before_it",
     ),
 )
