@@ -77,9 +77,7 @@ class Cluster:
             try:
                 take(await self.client.submit(work, order, queues, pure=False))
             except KilledWorker:
-                raise WorkersLost(
-                    "workers died again and again; run the same command again"
-                ) from None
+                raise WorkersLost("workers keep dying; run the same command again") from None
 
 
 @asynccontextmanager

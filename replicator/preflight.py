@@ -114,7 +114,7 @@ def failed(checks: Sequence[Check]) -> list[Check]:
 def remedy(error: ReplicatorError) -> str:
     """What a person can do about a call that failed."""
     text = str(error)
-    if isinstance(error, Transient) and not isinstance(error, Unsigned):
+    if _is_outage(error):
         return "check endpoint_url, aws_region and the network"
     if "AccessDenied" in text:
         return "allow this operation in the policy of the role or user"
@@ -133,8 +133,13 @@ def unanswered(region: str, error: ReplicatorError) -> Check:
     subject = f"region {region}"
     if isinstance(error, ConfigurationError):  # names region and remedy itself
         return _failed(subject, str(error).removeprefix(f"{subject}: "))
-    outage = isinstance(error, Transient) and not isinstance(error, Unsigned)
-    return _failed(subject, f"{error}; {remedy(error)}", may_pass=DOWN if outage else "")
+    may_pass = DOWN if _is_outage(error) else ""
+    return _failed(subject, f"{error}; {remedy(error)}", may_pass=may_pass)
+
+
+def _is_outage(error: ReplicatorError) -> bool:
+    """Whether the region did not answer; what gives no credentials is wrong here, not there."""
+    return isinstance(error, Transient) and not isinstance(error, Unsigned)
 
 
 def table_subject(settings: Settings, table: str, region: str) -> str:

@@ -66,30 +66,19 @@ def write(path: Path, text: str, *, option: str, tighten: bool = True) -> None:
         if path.is_file():
             os.close(os.open(path, os.O_WRONLY))  # one that is write-protected is left alone
         if not path.exists() or path.is_file():
-            with suppress(_CannotReplace):
+            try:
                 _replace(path.resolve(), text, tighten=tighten)
+            except OSError as error:
+                if error.errno not in _IN_PLACE_ONLY:
+                    raise
+            else:
                 return
     with opened(path, option=option, tighten=tighten) as file:
         file.write(text)
 
 
-class _CannotReplace(Exception):
-    """The file may be written, and nothing else may be put in its place."""
-
-
-@contextmanager
-def _replacing() -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        if error.errno in _IN_PLACE_ONLY:
-            raise _CannotReplace from None
-        raise
-
-
-@_replacing()
 def _replace(path: Path, text: str, *, tighten: bool) -> None:
-    """Raises: _CannotReplace; OSError."""
+    """Put a new file in the place of one that was there or not. Raises: OSError."""
     kept = path.stat() if path.exists() else None
     descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     try:

@@ -139,10 +139,11 @@ def _add_run(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_cluster(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument(
         "--workers", type=arguments.count, help="processes of a Dask cluster made here"
     )
-    parser.add_argument("--scheduler", metavar="ADDRESS", help="of a Dask cluster to work on")
+    which.add_argument("--scheduler", metavar="ADDRESS", help="of a Dask cluster to work on")
 
 
 def _add_verify(parser: argparse.ArgumentParser) -> None:

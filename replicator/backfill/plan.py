@@ -66,8 +66,6 @@ def plan_of(request: Request, settings: Settings) -> Plan:
     if request.table not in settings.tables:
         remedy = suggestion(request.table, settings.tables)
         raise ConfigurationError(f'--table: "{request.table}" is not configured; {remedy}')
-    if request.workers is not None and request.scheduler is not None:
-        raise ConfigurationError("--workers: makes a cluster of its own; drop it or --scheduler")
     table = settings.tables[request.table]
     source = _source(request, table.source, table.members)
     return Plan(

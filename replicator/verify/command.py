@@ -81,8 +81,6 @@ def verify_table(
 
 def checked_regions(settings: Settings, options: VerifyOptions) -> tuple[str, ...]:
     """The regions to compare. Raises: ConfigurationError for options that do not fit."""
-    if options.workers is not None and options.scheduler is not None:
-        raise ConfigurationError("--workers: makes a cluster of its own; drop it or --scheduler")
     entry = settings.tables.get(options.table)
     if entry is None:
         remedy_text = suggestion(options.table, settings.tables)

@@ -57,7 +57,6 @@ def test_the_source_of_a_one_way_table_is_its_authority() -> None:
         ({"authority": "mars"}, '--authority: "mars" is no region of orders'),
         ({"table": "ledger", "authority": "eu-west-1"}, "--authority: of a one-way table it is"),
         ({"segments": 1_000_001}, "--segments: at most 1000000"),
-        ({"workers": 2, "scheduler": "tcp://127.0.0.1:8786"}, "drop it or --scheduler"),
     ],
 )
 def test_what_makes_no_sense_is_one_line(wrong: dict[str, object], line: str) -> None:

@@ -717,3 +717,12 @@ def test_every_command_that_may_be_said_is_there() -> None:
 def test_a_lost_output_ends_what_only_tells(arguments: str, *, more_than_told: bool) -> None:
     """And nothing that changes something."""
     assert changes(parser().parse_args(arguments.split())) == more_than_told
+
+
+@pytest.mark.parametrize("command", ["backfill", "verify"])
+def test_a_cluster_is_made_here_or_named(run: Run, command: str) -> None:
+    """Not both; nothing is asked of any region."""
+    cluster = ("--workers", "2", "--scheduler", "tcp://127.0.0.1:8786")
+    status, out, err = run(command, "--table", "orders", *cluster)
+    assert (status, out, len(err)) == (2, "", 1)
+    assert "--scheduler: not allowed with argument --workers" in err[0]

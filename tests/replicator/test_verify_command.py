@@ -11,7 +11,7 @@ import pytest
 from replicator.configuration import settings_of
 from replicator.errors import ConfigurationError, Fatal
 from replicator.verify.assembly import VerifyOptions
-from replicator.verify.command import checked_regions, verify_table
+from replicator.verify.command import verify_table
 from support.scripted_api import ScriptedApi
 
 REGIONS = ("us-east-1", "eu-west-1")
@@ -34,13 +34,6 @@ def verify(report: Path) -> tuple[str, int]:
             report=report,
         )
     return str(raised.value), sum(len(api.calls) for api in apis.values())
-
-
-def test_a_cluster_is_made_here_or_named() -> None:
-    """Not both, and nothing is asked of any region."""
-    options = VerifyOptions(table="orders", workers=2, scheduler="tcp://127.0.0.1:8786")
-    with pytest.raises(ConfigurationError, match="drop it or --scheduler"):
-        checked_regions(SETTINGS, options)
 
 
 @pytest.mark.parametrize("place", ["no/where", "."])
